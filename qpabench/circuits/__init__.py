@@ -1,0 +1,1 @@
+"""Backend-neutral circuits, ansätze, the native state vector and gradient estimators."""

@@ -1,0 +1,1 @@
+"""Texts: from the hub, a folder, files or a package."""

@@ -1,0 +1,297 @@
+"""What a plugin author hands over: frozen descriptions that import neither torch nor an SDK.
+
+An entry names a component, says what may be asked of it (``options``), what is known of it without
+loading it (the methods of the options models below), and where it is (``load``).
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from qpabench.errors import PluginError
+
+Init = Literal["zeros", "normal", "kaiming"]
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """The linear layer a target adapts.
+
+    Args:
+        d_in: input width d.
+        d_out: output width (the vocabulary size V for ``lm_head``).
+        n_positions: rows of a prefix, that is the longest input in tokens.
+    """
+
+    d_in: int
+    d_out: int
+    n_positions: int = 512
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor that a target needs and a generator fills.
+
+    Args:
+        name: the name under which the target receives it.
+        shape: its shape.
+        init: how ``direct`` initialises it: zeros, ``normal`` (N(0, 0.01^2)) or ``kaiming``
+            (uniform in +-1/sqrt(fan_in), as PEFT initialises ``lora_A``).
+        zero_at_start: with ``start = "zero"`` its initial value is subtracted as a constant. A target marks
+            those tensors whose being zero makes its initial update vanish.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    init: Init = "normal"
+    zero_at_start: bool = False
+
+    @property
+    def numel(self) -> int:
+        """How many numbers the tensor holds."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a generator trains, counted without building it.
+
+    Args:
+        n_generated: numbers put into the target, m.
+        n_mapping: trainable numbers outside the circuit.
+        n_chunks: n_ch = ceil(m / chunk size), absent without chunks (equation 5).
+        chunk_size: n_mlp.
+        n_qubits: N = ceil(log2 n_ch), at least 1 (equation 8).
+        n_layers: L, repetitions of the ansatz.
+        trains_theta: False for a control whose circuit stays as drawn.
+    """
+
+    n_generated: int
+    n_mapping: int
+    n_chunks: int | None = None
+    chunk_size: int | None = None
+    n_qubits: int | None = None
+    n_layers: int | None = None
+    trains_theta: bool = True
+
+
+class Options(BaseModel):
+    """Base of every options model: strict, frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    #: What a protocol (``released-code``, ``paper-text``) changes in the defaults of this component.
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+
+    def missing(self) -> str | None:
+        """Say what this machine lacks to run the component with these options, and how to get it.
+
+        Returns:
+            None when nothing is missing; else one line with the command that installs it.
+        """
+        return None
+
+    def canonical(self) -> str:
+        """Return the options as canonical JSON, the text that goes into a cell's id."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+class BackendOptions(Options):
+    """What may be asked of any circuit backend."""
+
+    shots: int | None = Field(default=None, ge=1, description="shots per circuit; absent: exact")
+    shots_per_state: int | None = Field(
+        default=None, ge=1, description="shots per circuit as a multiple of 2**n_qubits (Appendix G)"
+    )
+    gradient: Literal["auto", "own", "parameter-shift", "spsa", "straight-through"] = Field(
+        default="auto", description="gradient estimator for the angles"
+    )
+    spsa_step: float = Field(default=0.1, gt=0, description="SPSA perturbation, radians")
+    spsa_repeats: int = Field(default=1, ge=1, description="SPSA directions averaged per step")
+
+    def shots_for(self, n_qubits: int) -> int | None:
+        """Return the shots of one circuit on that many qubits, or None for exact probabilities."""
+        if self.shots_per_state is not None:
+            return self.shots_per_state * 2**n_qubits
+        return self.shots
+
+
+class GeneratorOptions(Options):
+    """What may be asked of any generator."""
+
+    start: Literal["random", "zero"] = Field(
+        default="random",
+        description="zero: the initial update is subtracted as a constant, so training begins at the base",
+    )
+
+    def ledger(self, specs: tuple[TensorSpec, ...]) -> Ledger:
+        """Count what this generator would train to fill these tensors."""
+        raise NotImplementedError
+
+
+class TargetOptions(Options):
+    """What may be asked of any PEFT target."""
+
+    #: Table 4 to 7 of the paper: model family -> train options; used by ``train.preset = "paper"``.
+    hyperparameters: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+
+    def specs(self, layer: LayerShape) -> tuple[TensorSpec, ...]:
+        """Return the tensors the target needs, in the order in which a flat vector is cut."""
+        raise NotImplementedError
+
+
+class ModelOptions(Options):
+    """What may be asked of any language model."""
+
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N")
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    #: which column of Tables 4 to 7 applies: "gpt-2", "gemma" or None
+    family: ClassVar[str | None] = None
+
+    def shape(self) -> tuple[int, int] | None:
+        """Return (d_in, d_out) of ``lm_head`` without loading weights; None when that isn't known."""
+        return None
+
+    def fingerprint(self) -> str:
+        """Identify the weights: which release, file or folder."""
+        raise NotImplementedError
+
+
+class DatasetOptions(Options):
+    """What may be asked of any dataset."""
+
+    rows: Literal["lines", "blocks"] = Field(
+        default="lines", description="lines: one line = one row, padded; blocks: contiguous tokens"
+    )
+    max_length: int = Field(default=512, ge=2, le=131072, description="tokens per row")
+    train_rows: int | None = Field(default=None, ge=1, description="rows kept, evenly spaced; absent: all")
+    validation_rows: int | None = Field(default=None, ge=1)
+    test_rows: int | None = Field(default=None, ge=1)
+
+    def fingerprint(self) -> str:
+        """Identify the text: a release, or a hash of the files."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What every entry has.
+
+    Args:
+        name: the name used in suites; lower case letters, digits and single hyphens.
+        summary: one line for ``qpabench list``.
+        load: ``"module:attribute"`` of the component, imported only when a cell needs it.
+        options: the pydantic model of what may be asked.
+        behaviour_version: raise it whenever the same options give other numbers; cells then run anew.
+    """
+
+    kind: ClassVar[str]
+    name: str
+    summary: str
+    load: str
+    options: type[Options] = Options
+    behaviour_version: int = 1
+
+    def component(self) -> Any:
+        """Import the component.
+
+        Raises:
+            PluginError: the module or the attribute isn't there; the message names both.
+        """
+        module_name, _, attribute = self.load.partition(":")
+        try:
+            return getattr(importlib.import_module(module_name), attribute)
+        except (ImportError, AttributeError) as error:
+            raise PluginError(f"{self.kind} {self.name!r}: cannot load {self.load!r}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendEntry(Entry):
+    """A circuit backend: the probabilities of a circuit for given angles.
+
+    Args:
+        exact: gives exact probabilities when no shots are asked for.
+        shots: can sample.
+        noise: its probabilities differ from the ideal ones by design.
+        gradient: its exact probabilities carry a gradient to the angles (autograd).
+        max_qubits: more are refused before anything runs.
+    """
+
+    kind: ClassVar[str] = "backend"
+    options: type[Options] = BackendOptions
+    exact: bool = True
+    shots: bool = False
+    noise: bool = False
+    gradient: bool = False
+    max_qubits: int = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnsatzEntry(Entry):
+    """A circuit ansatz. ``load`` is a function ``(n_qubits, n_layers) -> Circuit``.
+
+    Args:
+        angles_shape: ``(n_qubits, n_layers) -> shape`` of theta.
+    """
+
+    kind: ClassVar[str] = "ansatz"
+    angles_shape: Callable[[int, int], tuple[int, ...]] = field()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetEntry(Entry):
+    """A PEFT target: where the numbers go in the model."""
+
+    kind: ClassVar[str] = "target"
+    options: type[Options] = TargetOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorEntry(Entry):
+    """What produces the numbers of a target.
+
+    Args:
+        uses_circuit: needs a backend and an ansatz; without, those two are left out of the cell.
+    """
+
+    kind: ClassVar[str] = "generator"
+    options: type[Options] = GeneratorOptions
+    uses_circuit: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetEntry(Entry):
+    """A dataset. ``load`` is a function ``(options) -> Splits``."""
+
+    kind: ClassVar[str] = "dataset"
+    options: type[Options] = DatasetOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry(Entry):
+    """A causal language model. ``load`` is a function ``(options) -> LoadedModel``."""
+
+    kind: ClassVar[str] = "model"
+    options: type[Options] = ModelOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorEntry(Entry):
+    """Runs planned cells somewhere: this machine, a cluster."""
+
+    kind: ClassVar[str] = "executor"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReporterEntry(Entry):
+    """Writes something from records. ``load`` is a function ``(run_directory) -> list of paths``."""
+
+    kind: ClassVar[str] = "reporter"

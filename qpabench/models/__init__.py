@@ -1,0 +1,1 @@
+"""Language models: what is loaded, from the hub, a folder or a package."""

@@ -1,0 +1,116 @@
+"""The record of one cell, and the history of its format.
+
+Format history:
+
+1. First format: ``cell, status, reason, metrics, timing, provenance, content_hash``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from qpabench.errors import RecordError
+
+SCHEMA_VERSION = 1
+Status = Literal["ok", "failed", "timeout", "out-of-memory", "unsupported", "unavailable"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+#: metrics that depend on the machine's speed or memory, never on what was computed
+MACHINE_METRICS = ("step_seconds_median", "train_seconds", "eval_seconds", "peak_memory_bytes")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of one cell after it ended.
+
+    Args:
+        cell: the fields of ``plan --json``, every option, and the identities of weights and data.
+        status: how it ended.
+        reason: why it isn't ok; empty when it is.
+        metrics: name -> number; what wasn't measured is absent.
+        timing: where the time went, in seconds, and whether other cells ran beside it.
+        provenance: versions, commit, hardware, seeds, thread counts.
+    """
+
+    cell: Mapping[str, Any]
+    status: Status
+    reason: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    timing: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The cell's id."""
+        return str(self.cell["id"])
+
+    @property
+    def label(self) -> str:
+        """The cell's label."""
+        return str(self.cell.get("label", self.id))
+
+    def to_json(self) -> str:
+        """Return the record as JSON text, keys sorted, with its content hash."""
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "cell": dict(self.cell),
+            "status": self.status,
+            "reason": self.reason,
+            "metrics": dict(self.metrics),
+            "timing": dict(self.timing),
+            "provenance": dict(self.provenance),
+        }
+        content["content_hash"] = content_hash(content)
+        return json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def content_hash(content: Mapping[str, Any]) -> str:
+    """Hash a record's content (without the hash itself), to notice edits and damage."""
+    kept = {key: value for key, value in content.items() if key != "content_hash"}
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def from_json(text: str) -> Record:
+    """Read a record.
+
+    Args:
+        text: the content of a record file.
+
+    Raises:
+        RecordError: not JSON, fields missing, edited by hand, or written by a newer qpabench.
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"not JSON ({error}); delete it to run the cell again") from error
+    if not isinstance(content, dict):
+        raise RecordError("found no JSON object; delete it to run the cell again")
+    version = content.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise RecordError(
+            f"found schema_version {version}, this qpabench reads up to {SCHEMA_VERSION}; upgrade qpabench"
+        )
+    if version != SCHEMA_VERSION:
+        raise RecordError(f"found schema_version {version!r}, expected 1 to {SCHEMA_VERSION}")
+    if content.get("content_hash") != content_hash(content):
+        raise RecordError("content hash differs: the file was edited or damaged; delete it to run the cell again")
+    cell, metrics = content.get("cell"), content.get("metrics")
+    if not isinstance(cell, dict) or "id" not in cell or not isinstance(metrics, dict):
+        raise RecordError("fields cell.id or metrics are missing; delete it to run the cell again")
+    if content.get("status") not in STATUSES:
+        raise RecordError(f"found status {content.get('status')!r}, expected one of {', '.join(STATUSES)}")
+    if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in metrics.values()):
+        raise RecordError("found a metric that isn't a finite number")
+    return Record(
+        cell=cell,
+        status=content["status"],
+        reason=str(content.get("reason", "")),
+        metrics=metrics,
+        timing=content.get("timing", {}),
+        provenance=content.get("provenance", {}),
+    )
