@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from qpabench.errors import PluginError
+from qpabench.errors import PluginError, UnsupportedError
 
 Init = Literal["zeros", "normal", "kaiming"]
 
@@ -65,7 +65,8 @@ class Ledger:
 
     Args:
         n_generated: numbers put into the target, m.
-        n_mapping: trainable numbers outside the circuit.
+        n_free: numbers of the target trained as they are (m for ``direct``).
+        n_mapping: trainable numbers of the mapping model.
         n_chunks: n_ch = ceil(m / chunk size), absent without chunks (equation 5).
         chunk_size: n_mlp.
         n_qubits: N = ceil(log2 n_ch), at least 1 (equation 8).
@@ -74,7 +75,8 @@ class Ledger:
     """
 
     n_generated: int
-    n_mapping: int
+    n_free: int = 0
+    n_mapping: int = 0
     n_chunks: int | None = None
     chunk_size: int | None = None
     n_qubits: int | None = None
@@ -232,6 +234,40 @@ class BackendEntry(Entry):
     noise: bool = False
     gradient: bool = False
     max_qubits: int = 20
+
+    def gradient_method(self, options: BackendOptions) -> str:
+        """Return the gradient estimator that serves these options.
+
+        Args:
+            options: ``gradient = "auto"`` takes the backend's own where it has one, else parameter-shift.
+
+        Raises:
+            UnsupportedError: the backend can't serve what was asked for.
+        """
+        sampled = options.shots is not None or options.shots_per_state is not None
+        if sampled and not self.shots:
+            raise UnsupportedError(f"backend {self.name} can't sample; expected no shots")
+        if not sampled and not self.exact:
+            raise UnsupportedError(f"backend {self.name} needs shots; set shots or shots_per_state")
+        own = self.gradient and not sampled
+        if options.gradient == "own" and not own:
+            raise UnsupportedError(
+                f"backend {self.name} has no gradient of its own"
+                + (" with shots" if sampled else "")
+                + "; use parameter-shift, spsa or straight-through"
+            )
+        if options.gradient == "auto":
+            return "own" if own else "parameter-shift"
+        return options.gradient
+
+    def circuits_per_step(self, options: BackendOptions, n_theta: int) -> int:
+        """Return how many circuits one training step runs: one forward, and those of the estimator."""
+        method = self.gradient_method(options)
+        if method == "parameter-shift":
+            return 1 + 2 * n_theta
+        if method == "spsa":
+            return 1 + 2 * options.spsa_repeats
+        return 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""What produces the numbers of a target: direct, QPA and its controls."""

@@ -1,0 +1,113 @@
+"""What ships with the core, at a glance; registered through the same hooks as anyone's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qpabench.generators.options import DirectOptions, QpaOptions
+from qpabench.hooks.entries import (
+    AnsatzEntry,
+    BackendEntry,
+    DatasetEntry,
+    ExecutorEntry,
+    GeneratorEntry,
+    ModelEntry,
+    TargetEntry,
+)
+from qpabench.hooks.hookspecs import hookimpl
+from qpabench.targets.options import LoraOptions
+
+
+def _one_rotation(n_qubits: int, n_layers: int) -> tuple[int, ...]:
+    return (n_layers, n_qubits)
+
+
+def _two_rotations(n_qubits: int, n_layers: int) -> tuple[int, ...]:
+    return (n_layers, 2, n_qubits)
+
+
+@hookimpl
+def qpabench_backends() -> Iterable[BackendEntry]:
+    """Ship the native state vector."""
+    yield BackendEntry(
+        name="native",
+        summary="exact state vector in torch, adjoint gradient; or its shots",
+        load="qpabench.circuits.native:NativeBackend",
+        exact=True,
+        shots=True,
+        gradient=True,
+        max_qubits=24,
+    )
+
+
+@hookimpl
+def qpabench_ansatze() -> Iterable[AnsatzEntry]:
+    """Ship the four ansätze of the paper."""
+    room = "qpabench.circuits.ansatze"
+    yield AnsatzEntry(
+        name="ry", summary="RY, CNOT chain (equation 1)", load=f"{room}:ry", angles_shape=_one_rotation
+    )
+    yield AnsatzEntry(
+        name="rx", summary="RX, CNOT chain (equation 12)", load=f"{room}:rx", angles_shape=_one_rotation
+    )
+    yield AnsatzEntry(
+        name="rxrz",
+        summary="RX, chain, RZ, chain (equation 13)",
+        load=f"{room}:rxrz",
+        angles_shape=_two_rotations,
+    )
+    yield AnsatzEntry(
+        name="ryrz",
+        summary="RY, chain, RZ, chain (equation 14)",
+        load=f"{room}:ryrz",
+        angles_shape=_two_rotations,
+    )
+
+
+@hookimpl
+def qpabench_targets() -> Iterable[TargetEntry]:
+    """Ship the PEFT targets of the paper."""
+    yield TargetEntry(
+        name="lora",
+        summary="low-rank update (alpha / rank) B A",
+        load="qpabench.targets.lora:LoraTarget",
+        options=LoraOptions,
+    )
+
+
+@hookimpl
+def qpabench_generators() -> Iterable[GeneratorEntry]:
+    """Ship direct training and QPA."""
+    yield GeneratorEntry(
+        name="direct",
+        summary="the target's numbers trained as they are",
+        load="qpabench.generators.direct:DirectGenerator",
+        options=DirectOptions,
+    )
+    yield GeneratorEntry(
+        name="qpa",
+        summary="circuit probabilities and basis strings through a mapping model",
+        load="qpabench.generators.qpa:QpaGenerator",
+        options=QpaOptions,
+        uses_circuit=True,
+    )
+
+
+@hookimpl
+def qpabench_models() -> Iterable[ModelEntry]:
+    """Ship the paper's models and any other from the hub or a folder."""
+    return ()
+
+
+@hookimpl
+def qpabench_datasets() -> Iterable[DatasetEntry]:
+    """Ship the paper's datasets and plain text files."""
+    return ()
+
+
+@hookimpl
+def qpabench_executors() -> Iterable[ExecutorEntry]:
+    """Ship the executor for this machine."""
+    yield ExecutorEntry(
+        name="local", summary="processes on this machine", load="qpabench.running.local:LocalExecutor"
+    )

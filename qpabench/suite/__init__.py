@@ -1,0 +1,1 @@
+"""From a TOML file to frozen cells and the plan of what would run."""

@@ -1,0 +1,1 @@
+"""PEFT targets: where the generated numbers go in the model."""
