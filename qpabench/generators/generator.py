@@ -1,0 +1,93 @@
+"""What every generator shares: what it is given, and the start at the base model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from qpabench.hooks.entries import GeneratorOptions, TensorSpec
+
+
+@dataclass(frozen=True)
+class GeneratorContext:
+    """What a generator is given besides its options.
+
+    Args:
+        specs: the tensors to fill, in the order in which a flat vector is cut.
+        seed: the cell's seed; purposes are split off with ``derive_seed``.
+        n_qubits: N, 0 for generators without a circuit.
+        angles_shape: shape of theta, empty without a circuit.
+        circuit: angles (n_angles,) -> probabilities (2**N,) in float64, differentiable; None without one.
+    """
+
+    specs: tuple[TensorSpec, ...]
+    seed: int
+    n_qubits: int = 0
+    angles_shape: tuple[int, ...] = ()
+    circuit: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def n_generated(self) -> int:
+        """m, how many numbers the target needs."""
+        return sum(spec.numel for spec in self.specs)
+
+
+class Generator(nn.Module, ABC):
+    """Fills a target's tensors; a subclass implements ``generate``.
+
+    Args:
+        options: an instance of the options model of its entry.
+        context: what is to be filled, and with what.
+    """
+
+    def __init__(self, options: GeneratorOptions, context: GeneratorContext) -> None:
+        super().__init__()
+        self.context = context
+        self.start = options.start
+        self._offsets: dict[str, str] = {}
+
+    @abstractmethod
+    def generate(self) -> dict[str, Tensor]:
+        """Return every tensor by name, with a gradient to this module's parameters."""
+
+    def theta(self) -> nn.Parameter | None:
+        """Return the circuit's trainable angles, if there are any."""
+        return None
+
+    def fix_start(self) -> None:
+        """With ``start = "zero"``, keep the initial value of the tensors marked so as constants to subtract.
+
+        They are no parameters: nothing is added to what is trained. Where basis strings are redrawn, the
+        constant belongs to the first draw, and later draws begin near the base model, not at it.
+        """
+        if self.start != "zero":
+            return
+        with torch.no_grad():
+            initial = self.generate()
+        for index, spec in enumerate(self.context.specs):
+            if spec.zero_at_start:
+                name = f"offset_{index}"
+                self.register_buffer(name, initial[spec.name].detach().clone())
+                self._offsets[spec.name] = name
+
+    def forward(self) -> dict[str, Tensor]:
+        """Return every tensor by name, the constants of ``fix_start`` subtracted."""
+        tensors = self.generate()
+        for name, buffer in self._offsets.items():
+            tensors[name] = tensors[name] - self.get_buffer(buffer)
+        return tensors
+
+
+def cut(flat: Tensor, specs: tuple[TensorSpec, ...]) -> dict[str, Tensor]:
+    """Cut a flat vector into named tensors in the order of the specs.
+
+    Args:
+        flat: shape (m,).
+        specs: whose sizes sum to m.
+    """
+    pieces = flat.split([spec.numel for spec in specs])
+    return {spec.name: piece.reshape(spec.shape) for spec, piece in zip(specs, pieces, strict=True)}

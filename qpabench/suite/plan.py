@@ -1,0 +1,110 @@
+"""What would run: each cell with its status and reason, from the suite and the records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from qpabench.errors import InputError
+from qpabench.hooks.manager import Registry
+from qpabench.suite.cell import Cell
+from qpabench.suite.document import Document, read_document
+from qpabench.suite.expand import MAX_CELLS, expand
+from qpabench.suite.select import selection
+
+PlanStatus = Literal["run", "cached", "unsupported", "unavailable"]
+#: Statuses that are tried anew only with ``--retry-failed``.
+FAILURES = ("failed", "timeout", "out-of-memory")
+
+
+class Finished(Protocol):
+    """What the plan asks of the records: (status, reason) of a cell that has one, else None."""
+
+    def __call__(self, cell_id: str) -> tuple[str, str] | None: ...
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell and what would be done with it."""
+
+    cell: Cell
+    status: PlanStatus
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields of ``plan --json``."""
+        return {**self.cell.summary(), "status": self.status, "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A suite's cells in order."""
+
+    document: Document
+    cells: tuple[PlannedCell, ...]
+
+
+def make_plan(
+    path: Path,
+    registry: Registry,
+    *,
+    profile: str | None = None,
+    settings: Sequence[str] = (),
+    only: str | None = None,
+    max_cells: int = MAX_CELLS,
+    finished: Finished | None = None,
+    retry_failed: bool = False,
+    fresh: bool = False,
+) -> Plan:
+    """Read a suite and decide what to do with each cell; loads neither weights nor data.
+
+    Args:
+        path, profile, settings: as in ``read_document``.
+        registry: where the components are.
+        only: an expression, see ``selection``.
+        max_cells: as in ``expand``.
+        finished: looks up records.
+        retry_failed: cells that failed earlier run again.
+        fresh: every cell runs again.
+
+    Raises:
+        InputError: the suite is wrong, or nothing is left by ``only``.
+    """
+    document = read_document(path, profile, settings)
+    cells = expand(document, registry, max_cells)
+    if only:
+        keep = selection(only)
+        kept = [cell for cell in cells if keep(cell)]
+        if not kept:
+            raise InputError(f"--only {only!r}: none of the {len(cells)} cells matches; see `qpabench plan`")
+        cells = kept
+    look_up: Callable[[str], tuple[str, str] | None] = finished or (lambda cell_id: None)
+    planned = []
+    missing: dict[str, str | None] = {}
+    for cell in cells:
+        planned.append(_decide(cell, None if fresh else look_up(cell.id), retry_failed, missing))
+    return Plan(document, tuple(planned))
+
+
+def _decide(
+    cell: Cell, found: tuple[str, str] | None, retry_failed: bool, missing: dict[str, str | None]
+) -> PlannedCell:
+    if cell.unsupported:
+        return PlannedCell(cell, "unsupported", cell.unsupported)
+    if found is not None:
+        status, reason = found
+        if status == "ok":
+            return PlannedCell(cell, "cached", "")
+        if status == "unsupported":
+            return PlannedCell(cell, "unsupported", reason)
+        if status in FAILURES and not retry_failed:
+            return PlannedCell(cell, "cached", f"{status} earlier: {reason} (--retry-failed runs it again)")
+    for choice in cell.choices:
+        if choice.identity not in missing:
+            missing[choice.identity] = choice.options.missing()
+        lacking = missing[choice.identity]
+        if lacking:
+            return PlannedCell(cell, "unavailable", f"{choice.entry.kind} {choice.name}: {lacking}")
+    return PlannedCell(cell, "run", "")

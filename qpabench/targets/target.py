@@ -1,0 +1,102 @@
+"""What every target shares: how its tensors change one linear layer.
+
+All targets of the paper are of one form, ``y = scale * (h W^T + u B^T)``, with ``h`` a changed input,
+``u B^T`` a low-rank term and ``scale`` one factor an output. A target states these factors; whoever
+computes logits, losses and gradients does it once, for all of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from qpabench.hooks.entries import LayerShape, TargetOptions
+
+
+@dataclass
+class Factors:
+    """The adapted layer as ``y = scale * (h W^T + u B^T)``.
+
+    Args:
+        inputs: h, (tokens, d); the layer's own input where the target leaves it alone.
+        low_rank: u (tokens, r) and B (V, r), or None.
+        scale: (V,), or None.
+    """
+
+    inputs: Tensor
+    low_rank: tuple[Tensor, Tensor] | None = None
+    scale: Tensor | None = None
+
+
+class Target(ABC):
+    """A PEFT target; a subclass implements ``factors``.
+
+    Args:
+        options: an instance of the options model of its entry.
+        layer: shape of the adapted layer.
+    """
+
+    def __init__(self, options: TargetOptions, layer: LayerShape) -> None:
+        self.layer = layer
+
+    def prepare(self, weight: Float[Tensor, "d_out d_in"]) -> None:
+        """Compute once what depends on the frozen weight alone."""
+        return
+
+    @abstractmethod
+    def factors(
+        self,
+        inputs: Float[Tensor, "tokens d_in"],
+        positions: Int[Tensor, "tokens"],
+        weight: Float[Tensor, "d_out d_in"],
+        tensors: Mapping[str, Tensor],
+        random: torch.Generator | None,
+    ) -> Factors:
+        """State how the tensors change the layer.
+
+        Args:
+            inputs: what enters the layer.
+            positions: each token's place in its row.
+            weight: frozen W.
+            tensors: by name, in the shapes of the options' ``specs``.
+            random: for dropout; None when measuring.
+        """
+
+    def forward(
+        self,
+        inputs: Float[Tensor, "tokens d_in"],
+        positions: Int[Tensor, "tokens"],
+        weight: Float[Tensor, "d_out d_in"],
+        tensors: Mapping[str, Tensor],
+        random: torch.Generator | None = None,
+        bias: Float[Tensor, "d_out"] | None = None,
+    ) -> Float[Tensor, "tokens d_out"]:
+        """Return the adapted layer's output, the plain way."""
+        factors = self.factors(inputs, positions, weight, tensors, random)
+        output = F.linear(factors.inputs, weight)
+        if factors.low_rank is not None:
+            u, B = factors.low_rank
+            output = output + u @ B.T
+        if factors.scale is not None:
+            output = output * factors.scale
+        return output if bias is None else output + bias
+
+
+def dropout(inputs: Tensor, probability: float, random: torch.Generator | None) -> Tensor:
+    """Drop inputs with the given probability and rescale the rest; identity when measuring.
+
+    Args:
+        inputs: any shape.
+        probability: in [0, 1).
+        random: draws the mask; None when measuring.
+    """
+    if random is None or probability == 0:
+        return inputs
+    kept = torch.rand(inputs.shape, generator=random, device=random.device) >= probability
+    return inputs * kept.to(inputs.device) / (1 - probability)
