@@ -1,0 +1,1 @@
+"""Frozen-feature cache, training loop, evaluation."""

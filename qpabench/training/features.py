@@ -1,0 +1,285 @@
+"""What enters a frozen ``lm_head``, computed once per (model, dataset, protocol) and kept on disk.
+
+One folder a key, published whole by renaming; memory-mapped and shared by processes:
+
+```
+meta.json                    rows, shares, identities, seconds it took
+head.npy [head_bias.npy]     the frozen output layer
+<split>_features.npy         (tokens, d)   what enters lm_head at each scored position
+<split>_labels.npy           (tokens,)     the token to be predicted there
+<split>_mask.npy             (tokens,)     whether that token is text (not padding)
+<split>_row.npy  <split>_position.npy      where it stands
+<split>_base_nll.npy         (tokens,)     NLL of the untrained model, nats (not for train)
+```
+
+Splits: train, validation (if any), test, and stream (the test text as one contiguous stream).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qpabench.datasets.splits import Splits
+from qpabench.errors import InputError, UnavailableError
+from qpabench.hooks.entries import DatasetOptions
+from qpabench.models.model import LoadedModel
+from qpabench.suite.cell import Cell
+from qpabench.suite.options import EvaluateOptions
+from qpabench.targets.target import Factors
+from qpabench.training.head import token_nll
+from qpabench.training.rows import Rows, chosen_lines, encode_stream, make_rows, make_windows
+
+FORMAT_VERSION = 1
+TOKENS_PER_BATCH = 2048
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split, on disk or in memory; all arrays are flat over its scored positions."""
+
+    features: Tensor
+    labels: Tensor
+    mask: Tensor
+    row: Tensor
+    position: Tensor
+    base_nll: Tensor | None
+
+    @property
+    def n_rows(self) -> int:
+        """Rows, or windows of a stream."""
+        return int(self.row[-1]) + 1
+
+
+@dataclass(frozen=True)
+class Features:
+    """Everything a cell on a frozen ``lm_head`` needs; neither backbone nor tokenizer."""
+
+    weight: Tensor
+    bias: Tensor | None
+    softcap: float | None
+    splits: Mapping[str, Split]
+    meta: Mapping[str, Any]
+
+
+def features_key(cell: Cell) -> str:
+    """Name what the features of a cell depend on: model, dataset, and the cut of the contiguous stream."""
+    stream = f"{cell.evaluate.context}/{cell.evaluate.stride}" if cell.evaluate.strided else ""
+    text = "\n".join([f"features@{FORMAT_VERSION}", cell.model.identity, cell.dataset.identity, stream])
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def ensure_features(cell: Cell, root: Path, progress: Progress | None = None) -> Path:
+    """Return the folder of a cell's features, computing them if they aren't there.
+
+    Args:
+        cell: names model, dataset and evaluation.
+        root: the cache.
+        progress: called with (what, done, total).
+
+    Raises:
+        UnavailableError: weights or data can't be had, or the disk is full.
+        InputError: the data can't be used.
+    """
+    folder = root / features_key(cell)
+    if (folder / "meta.json").exists():
+        return folder
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f"{folder.name}.lock"):
+            if not (folder / "meta.json").exists():
+                _build(cell, root, folder, progress or (lambda what, done, total: None))
+    except OSError as error:
+        raise UnavailableError(
+            f"{root}: cannot keep features ({error.strerror or error}); free space or set QPABENCH_CACHE"
+        ) from error
+    return folder
+
+
+def open_features(folder: Path) -> Features:
+    """Memory-map a folder of features; nothing is read until it is used."""
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    bias_file = folder / "head_bias.npy"
+    splits = {}
+    for name in meta["splits"]:
+        parts = {part: _map(folder / f"{name}_{part}.npy") for part in ("features", "labels", "mask", "row", "position")}
+        nll_file = folder / f"{name}_base_nll.npy"
+        splits[name] = Split(**parts, base_nll=_map(nll_file) if nll_file.exists() else None)
+    return Features(
+        weight=_map(folder / "head.npy"),
+        bias=_map(bias_file) if bias_file.exists() else None,
+        softcap=meta["softcap"],
+        splits=splits,
+        meta=meta,
+    )
+
+
+def _map(path: Path) -> Tensor:
+    return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+
+
+def _build(cell: Cell, root: Path, folder: Path, progress: Progress) -> None:
+    started = time.perf_counter()
+    progress("loading the model", 0, 1)
+    model: LoadedModel = cell.model.entry.component()(cell.model.options)
+    splits: Splits = cell.dataset.entry.component()(cell.dataset.options)
+    options = cell.dataset.options
+    assert isinstance(options, DatasetOptions)
+    if options.max_length > model.max_positions:
+        raise InputError(
+            f"dataset.max_length: found {options.max_length}, expected at most {model.max_positions} "
+            f"(the longest input of {cell.model.name})"
+        )
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=root))
+    try:
+        meta = _write_all(model, splits, options, cell.evaluate, work, progress)
+        meta["seconds"] = time.perf_counter() - started
+        (work / "meta.json").write_text(json.dumps(meta, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _write_all(
+    model: LoadedModel,
+    splits: Splits,
+    options: DatasetOptions,
+    evaluate: EvaluateOptions,
+    work: Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    head = model.head
+    np.save(work / "head.npy", head.weight.float().cpu().numpy())
+    if head.bias is not None:
+        np.save(work / "head_bias.npy", head.bias.float().cpu().numpy())
+    meta: dict[str, Any] = {
+        "splits": [],
+        "rows": {},
+        "padding_share": {},
+        "softcap": model.logit_softcap,
+        "tied": model.tied,
+        "pad_token_id": model.pad_token_id,
+    }
+    wanted = {
+        "train": (splits.train, options.train_rows),
+        "validation": (splits.validation, options.validation_rows),
+        "test": (splits.test, options.test_rows),
+    }
+    for name, (lines, limit) in wanted.items():
+        if name == "validation" and not lines:
+            continue
+        rows = make_rows(model.tokenizer, model.pad_token_id, lines, options, limit)
+        first = np.ones(len(rows.ids), dtype=np.int64)
+        _write_split(model, rows, first, work, name, progress, keep_padding=True, base=name != "train")
+        meta["splits"].append(name)
+        meta["rows"][name] = len(rows.ids)
+        meta["padding_share"][name] = float(1 - rows.mask[:, 1:].mean())
+    if evaluate.strided:
+        lines = chosen_lines(splits.test, options, options.test_rows)
+        stream = encode_stream(model.tokenizer, lines)
+        windows = make_windows(stream, model.pad_token_id, evaluate.context, evaluate.stride)
+        text = "\n".join(lines)
+        _write_split(
+            model,
+            Rows(windows.ids, windows.mask),
+            windows.first_scored,
+            work,
+            "stream",
+            progress,
+            keep_padding=False,
+            base=True,
+        )
+        meta["splits"].append("stream")
+        meta["rows"]["stream"] = len(windows.ids)
+        meta["words"] = len(text.split())
+        meta["bytes"] = len(text.encode())
+    return meta
+
+
+@torch.no_grad()
+def _write_split(
+    model: LoadedModel,
+    rows: Rows,
+    first_scored: NDArray[np.int64],
+    work: Path,
+    name: str,
+    progress: Progress,
+    *,
+    keep_padding: bool,
+    base: bool,
+) -> None:
+    """Run the backbone on each distinct row once and write its scored positions."""
+    head = model.head
+    device = head.weight.device
+    n_rows, length = rows.ids.shape
+    places = np.arange(length - 1)
+    scored = places[None, :] + 1 >= first_scored[:, None]  # position t predicts label t + 1
+    if not keep_padding:
+        scored &= rows.mask[:, 1:] == 1
+    counts = scored.sum(1)
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    row, position = np.nonzero(scored)
+    labels = rows.ids[:, 1:][scored]
+    np.save(work / f"{name}_labels.npy", labels)
+    np.save(work / f"{name}_mask.npy", rows.mask[:, 1:][scored] == 1)
+    np.save(work / f"{name}_row.npy", row.astype(np.int64))
+    np.save(work / f"{name}_position.npy", position.astype(np.int64))
+    total = int(starts[-1])
+    features = np.lib.format.open_memmap(
+        work / f"{name}_features.npy", mode="w+", dtype=np.float32, shape=(total, head.in_features)
+    )
+    nll = np.zeros(total, dtype=np.float32)
+    _, first_index, inverse = np.unique(
+        np.concatenate([rows.ids, rows.mask], axis=1), axis=0, return_index=True, return_inverse=True
+    )
+    twins: list[list[int]] = [[] for _ in first_index]
+    for index, distinct in enumerate(inverse.reshape(-1)):
+        twins[distinct].append(index)
+    per_batch = max(1, TOKENS_PER_BATCH // length)
+    for begin in range(0, len(twins), per_batch):
+        progress(f"features of {name}", begin, len(twins))
+        group = twins[begin : begin + per_batch]
+        chosen = [same[0] for same in group]
+        ids = torch.from_numpy(rows.ids[chosen]).to(device)
+        mask = torch.from_numpy(rows.mask[chosen]).to(device)
+        hidden = model.features(ids, mask)[:, :-1].float()
+        for slot, same in enumerate(group):
+            for index in same:
+                here = slice(int(starts[index]), int(starts[index + 1]))
+                kept = hidden[slot, torch.from_numpy(scored[index]).to(device)]
+                features[here] = kept.cpu().numpy()
+                if base and index == same[0] or base and counts[index] != counts[same[0]]:
+                    nll[here] = (
+                        token_nll(
+                            Factors(kept),
+                            head.weight.float(),
+                            torch.from_numpy(labels[here]).to(device),
+                            None if head.bias is None else head.bias.float(),
+                            model.logit_softcap,
+                        )
+                        .cpu()
+                        .numpy()
+                    )
+                elif base:
+                    nll[here] = nll[int(starts[same[0]]) : int(starts[same[0] + 1])]
+    features.flush()
+    if base:
+        np.save(work / f"{name}_base_nll.npy", nll)
+    progress(f"features of {name}", len(twins), len(twins))
+    assert n_rows == len(counts)
