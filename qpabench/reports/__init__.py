@@ -1,0 +1,1 @@
+"""Records -> tables, figures, Markdown; nothing here trains, measures or asks a plugin."""

@@ -1,0 +1,125 @@
+"""Records -> report: one folder, rebuilt byte for byte by whoever has the records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from qpabench.errors import RecordError
+from qpabench.records.store import RunDirectory, write_atomically
+from qpabench.reports import figures, measured, results, summary, tables
+from qpabench.reports.groups import Context
+from qpabench.reports.markdown import Markdown, code, escape, render
+from qpabench.reports.run import Run, load_run
+from qpabench.reports.style import plain_style, svg_and_png
+
+_FIGURES = ("perplexity", "loss", "time")
+
+
+def write_report(root: Path) -> list[Path]:
+    """Write ``report.md``, ``figures/``, ``results.csv`` and ``results.parquet`` from the records.
+
+    Args:
+        root: a run directory.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: it isn't a run directory.
+        RecordError: a file can't be written.
+    """
+    run = load_run(root)
+    found = results.columns(run.records)
+    files: dict[str, bytes] = {
+        "results.csv": results.to_csv(found),
+        "results.parquet": results.to_parquet(found),
+    }
+    directory = RunDirectory(root)
+    sections = []
+    for number, context in enumerate(run.contexts, start=1):
+        suffix = "" if len(run.contexts) == 1 else f"-{number}"
+        drawn = _draw(context, directory, suffix, files)
+        sections.append(_section(context, drawn))
+    files["report.md"] = render("report.md.j2", _values(run, sections)).encode()
+    _remove_stale(root / "figures", files)
+    for name, content in files.items():
+        write_atomically(root / name, content)
+    return [root / name for name in files]
+
+
+def _draw(
+    context: Context, directory: RunDirectory, suffix: str, files: dict[str, bytes]
+) -> dict[str, Markdown]:
+    def series(cell_id: str) -> Mapping[str, NDArray[Any]]:
+        try:
+            return directory.series(cell_id)
+        except RecordError:
+            return {}  # named among the report's problems already
+
+    embedded = {}
+    with plain_style():
+        drawings = (
+            figures.perplexity_over_parameters(context),
+            figures.training_loss(context, series),
+            figures.where_the_time_goes(context),
+        )
+        for stem, drawn in zip(_FIGURES, drawings, strict=True):
+            if drawn is None:
+                continue
+            for kind, content in svg_and_png(drawn.figure).items():
+                files[f"figures/{stem}{suffix}.{kind}"] = content
+            alt = escape(f"{stem}: {context.title}")
+            embedded[stem] = Markdown(f"![{alt}](figures/{stem}{suffix}.svg)\n\n*{escape(drawn.caption)}*")
+    return embedded
+
+
+def _section(context: Context, drawn: Mapping[str, Markdown]) -> dict[str, object]:
+    return {
+        "title": context.title,
+        "sentences": summary.sentences(context),
+        "warnings": summary.warnings(context),
+        "ranking": tables.ranking(context),
+        "ledger": tables.ledger(context),
+        "equal_budget": tables.equal_budget(context),
+        "times": tables.times(context),
+        "other": tables.other_metrics(context),
+        "some_not_alone": not all(group.alone for group in context.groups),
+        "single_runs": all(group.n == 1 for group in context.groups),
+        "some_single": any(group.n == 1 for group in context.groups),
+        "text_scored": measured.text_scored(context),
+        "figures": {stem: drawn.get(stem) for stem in _FIGURES},
+    }
+
+
+def _values(run: Run, sections: list[dict[str, object]]) -> dict[str, object]:
+    manifest = run.manifest
+    command = manifest.get("command")
+    return {
+        "title": manifest.get("title") or manifest.get("suite") or "Report",
+        "suite": manifest.get("suite"),
+        "profile": manifest.get("profile"),
+        "version": manifest.get("version"),
+        "command": code(command) if command else None,
+        "overview": summary.overview(run),
+        "sections": sections,
+        "not_ok": tables.not_ok(run),
+        "problems": run.problems,
+        "not_alone_mark": tables.NOT_ALONE,
+        "protocols": measured.protocols(run),
+        "perplexities": measured.perplexities(run),
+        "settings": measured.settings(run),
+        "provenance": measured.provenance(run),
+    }
+
+
+def _remove_stale(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Remove figures of an earlier report that this one doesn't have; leave everything else alone."""
+    for stem in _FIGURES:
+        for suffix in ("svg", "png"):
+            for path in [*folder.glob(f"{stem}.{suffix}"), *folder.glob(f"{stem}-[0-9]*.{suffix}")]:
+                if f"figures/{path.name}" not in files:
+                    path.unlink(missing_ok=True)
