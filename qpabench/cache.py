@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock
 from platformdirs import user_cache_dir
 
 from qpabench.errors import UnavailableError
@@ -37,6 +36,8 @@ def published(name: str, build: Callable[[Path], None]) -> Path:
     Raises:
         UnavailableError: the cache can't be written; the message names ``QPABENCH_CACHE``.
     """
+    from filelock import FileLock
+
     target = cache_dir() / name
     if target.is_dir():
         return target

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qpabench import hub
 from qpabench.datasets import files
 from qpabench.datasets.options import PublishedOptions, TextOptions
 from qpabench.datasets.splits import Splits
@@ -47,14 +48,17 @@ def _from_files(name: str, found: dict[str, list[Path]], column: str) -> Splits:
 
 def _from_hub(options: PublishedOptions) -> Splits:
     try:
+        if not options.cached():  # a download would retry for long
+            hub.commit(options.repo, options.revision_used(), "dataset")
         import datasets
 
-        bars = datasets.are_progress_bars_disabled()
+        bars = not datasets.are_progress_bars_disabled()
         datasets.disable_progress_bars()
         try:
-            tables = datasets.load_dataset(options.repo, **options.hub_arguments())
+            with hub.quiet_hub():
+                tables = datasets.load_dataset(options.repo, **options.hub_arguments())
         finally:
-            if not bars:
+            if bars:
                 datasets.enable_progress_bars()
     except Exception as error:  # network, proxies, renamed repositories, disk: not to be had now
         raise UnavailableError(options.advice(one_line(error, 160))) from error

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from qpabench import hub
 from qpabench.datasets import files
 from qpabench.hooks.entries import DatasetOptions
 
@@ -86,7 +87,7 @@ class PublishedOptions(DatasetOptions):
             return None
         if importlib.util.find_spec("datasets") is None:
             return f"the datasets package is not installed; {INSTALL}, or give a local folder as path"
-        if _offline() and not any(folder.is_dir() for folder in self._cached()):
+        if hub.is_offline() and not self.cached():
             return self.advice("it is not on this machine and HF_HUB_OFFLINE forbids asking the hub")
         return None
 
@@ -107,14 +108,16 @@ class PublishedOptions(DatasetOptions):
             return files.fingerprint(self.files())
         return f"hub:{self.repo}@{self.revision_used()}"
 
-    def _cached(self) -> list[Path]:
+    def cached(self) -> bool:
+        """Tell whether some of the dataset was downloaded before."""
         home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface").expanduser()
         tables = Path(os.environ.get("HF_DATASETS_CACHE") or home / "datasets").expanduser()
         downloads = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
-        return [
+        folders = (
             tables / self.repo.replace("/", "___"),
             downloads / f"datasets--{self.repo.replace('/', '--')}",
-        ]
+        )
+        return any(folder.is_dir() for folder in folders)
 
 
 class WikiText2Options(PublishedOptions):
@@ -165,10 +168,3 @@ class PtbOptions(PublishedOptions):
         """Return the files of the parquet branch."""
         names = {split: f"penn_treebank/{split}/*.parquet" for split in files.SPLITS}
         return {"data_files": names, "revision": self.revision}
-
-
-def _offline() -> bool:
-    return any(
-        os.environ.get(name, "").strip().upper() in {"1", "ON", "YES", "TRUE"}
-        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import torch
 
+from qpabench import hub
 from qpabench.errors import InputError, QpabenchError, UnavailableError, UnsupportedError, one_line
 from qpabench.hooks.entries import ModelOptions
 from qpabench.models import weights
@@ -18,7 +18,6 @@ from qpabench.models.options import PretrainedOptions
 
 #: Largest |lm_head(features) - logits| / max |logits|; both come from the same arithmetic.
 HEAD_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
-HUB_TIMEOUT_SECONDS = 10
 
 
 def load(options: PretrainedOptions) -> LoadedModel:
@@ -36,15 +35,17 @@ def load(options: PretrainedOptions) -> LoadedModel:
         UnsupportedError: the logits aren't those of a linear ``lm_head``.
     """
     require_device(options.device)
+    problem = options.missing()
+    if problem:
+        raise UnavailableError(problem)
     if options.path is not None:
-        problem = options.missing()
-        if problem:
-            raise UnavailableError(problem)
         return load_folder(Path(options.path).expanduser(), options, remote_code=options.remote_code())
-    revision = fetch_config(options).parent.name
-    repo = options.repository()
+    repo, snapshot = options.repository(), options.folder()
     assert repo is not None
+    if snapshot and weights.folder_problem(snapshot) is None and not options.remote_code():
+        return load_folder(snapshot, options)  # already here: the hub isn't asked
     try:
+        revision = options.revision if hub.is_offline() else hub.commit(repo, options.revision, "model")
         return load_folder(repo, options, remote_code=options.remote_code(), revision=revision)
     except UnavailableError as error:
         raise UnavailableError(options.advice(str(error))) from error
@@ -161,42 +162,6 @@ def check_head(model: LoadedModel, source: str = "the model") -> float:
     return error_found
 
 
-def fetch_config(options: PretrainedOptions) -> Path:
-    """Return ``config.json`` of a repository, from the cache or the hub, within seconds when neither has it.
-
-    Raises:
-        UnavailableError: one line with the cause and the download command.
-    """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-
-    repo = options.repository()
-    assert repo is not None
-    problem = options.missing()
-    if problem:
-        raise UnavailableError(problem)
-    cached = weights.cached_snapshot(repo, options.revision)
-    if cached is not None and weights.folder_problem(cached) is None:
-        return cached / "config.json"
-    try:
-        with quiet():
-            found = hf_hub_download(
-                repo, "config.json", revision=options.revision, etag_timeout=HUB_TIMEOUT_SECONDS
-            )
-    except GatedRepoError as error:
-        page = "accept its licence on its page, then run `hf auth login`"
-        raise UnavailableError(options.advice(f"access is gated ({page})")) from error
-    except RepositoryNotFoundError as error:
-        raise UnavailableError(options.advice("no such repository, or it is private")) from error
-    except RevisionNotFoundError as error:
-        raise UnavailableError(options.advice(f"no revision {options.revision!r}")) from error
-    except Exception as error:  # network, proxies, disk: all mean "not to be had now"
-        raise UnavailableError(
-            options.advice(one_line(f"the hub can't be reached ({error})", 160))
-        ) from error
-    return Path(found)
-
-
 def require_device(device: str) -> None:
     """Raise UnavailableError when a CUDA device is asked for that torch doesn't see."""
     if device == "cpu":
@@ -209,33 +174,20 @@ def require_device(device: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence progress bars and advice of transformers and the hub, and put them back."""
-    from huggingface_hub.utils.tqdm import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
+    """Silence progress bars and advice of transformers and the hub client, and put them back."""
     from transformers.utils import logging as transformers_logging
 
     level = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
-    hub_bars = not are_progress_bars_disabled()
-    hub_logger = logging.getLogger("huggingface_hub")
-    hub_level = hub_logger.level
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    if hub_bars:
-        disable_progress_bars()
-    hub_logger.setLevel(logging.ERROR)
     try:
-        yield
+        with hub.quiet_hub():
+            yield
     finally:
         transformers_logging.set_verbosity(level)
         if bars:
             transformers_logging.enable_progress_bar()
-        if hub_bars:
-            enable_progress_bars()
-        hub_logger.setLevel(hub_level)
 
 
 def _pad_token(tokenizer: Any, source: str) -> int:

@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from qpabench import hub
 from qpabench.hooks.entries import ModelOptions
 from qpabench.models import weights
 
@@ -34,7 +35,7 @@ class PretrainedOptions(ModelOptions):
         if self.path is not None:
             return Path(self.path).expanduser()
         repo = self.repository()
-        return weights.cached_snapshot(repo, self.revision) if repo else None
+        return hub.cached_snapshot(repo, self.revision) if repo else None
 
     def commit(self) -> str | None:
         """Return the commit of the snapshot that is used; None before the download and for a folder."""
@@ -52,10 +53,10 @@ class PretrainedOptions(ModelOptions):
         if self.path is not None:
             assert folder is not None
             return weights.folder_problem(folder)
-        if not weights.hub_is_offline():
+        if not hub.is_offline():
             return None
         problem = weights.folder_problem(folder) if folder else "they are not on this machine"
-        return f"{self.advice(problem)}" if problem else None
+        return self.advice(problem) if problem else None
 
     def advice(self, problem: str) -> str:
         """Return one line that says how to get the weights.
@@ -63,7 +64,7 @@ class PretrainedOptions(ModelOptions):
         Args:
             problem: what was found.
         """
-        offline = " and HF_HUB_OFFLINE forbids asking the hub" if weights.hub_is_offline() else ""
+        offline = " and HF_HUB_OFFLINE forbids asking the hub" if hub.is_offline() else ""
         revision = "" if self.revision == "main" else f" --revision {self.revision}"
         return (
             f"weights of {self.repository()}: {problem}{offline}; on a machine with network run "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -102,22 +101,6 @@ def folder_fingerprint(folder: Path) -> str:
         if file.is_file() and file.suffix in MEANINGFUL:
             digest.update(f"{file.name}\0{file.stat().st_size}\0{file_hash(file)}\n".encode())
     return f"folder:sha256:{digest.hexdigest()}"
-
-
-def hub_is_offline() -> bool:
-    """Tell whether the environment forbids asking the hub."""
-    return any(
-        os.environ.get(name, "").strip().upper() in {"1", "ON", "YES", "TRUE"}
-        for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-    )
-
-
-def cached_snapshot(repo: str, revision: str) -> Path | None:
-    """Return the folder of a model already downloaded from the hub; its name is the commit."""
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(repo, "config.json", revision=revision)
-    return Path(config).parent if isinstance(config, str) else None
 
 
 def _weight_files(folder: Path) -> tuple[list[Path], list[str]]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 from qpabench import UnavailableError
 from qpabench.cache import file_hash, published
-from qpabench.errors import one_line
-from qpabench.models.load import load_folder, quiet
+from qpabench.models.load import load_folder
 from qpabench.models.model import LoadedModel
 from qpabench_offline.options import SmolLM2Options
 
@@ -46,18 +44,12 @@ def write_copy(file: Path, folder: Path) -> None:
         folder: an empty folder.
     """
     from safetensors.torch import save_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
-    try:
-        with quiet(), redirect_stderr(StringIO()):  # the reader draws a bar that can't be switched off
-            tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **source)
-            module = AutoModelForCausalLM.from_pretrained(str(file.parent), **source)
-    except Exception as error:  # file formats and readers raise many kinds
-        raise UnavailableError(f"cannot read {file}: {one_line(error)}") from error
-    config = module.config
+    with redirect_stderr(StringIO()):  # the reader draws a bar that can't be switched off
+        model = load_folder(file.parent, SmolLM2Options(), gguf_file=file.name)
+    config = model.module.config
     if hasattr(config, "quantization_config"):  # the weights are float now
         del config.quantization_config
     config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    save_model(module, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    model.tokenizer.save_pretrained(folder)
+    save_model(model.module, str(folder / "model.safetensors"), metadata={"format": "pt"})
