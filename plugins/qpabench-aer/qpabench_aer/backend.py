@@ -147,6 +147,11 @@ class NoisyBackend(AerShotsBackend):
     def _prepare(self, circuit: Circuit) -> Prepared:
         translated, theta = to_qiskit(circuit, measured=True)
         transpiled = transpile_to_device(translated, self._noisy)
+        if not set(transpiled.circuit.count_ops()) & set(transpiled.noise.noise_instructions):
+            raise UnsupportedError(
+                f"noisy: device {self._noisy.device!r} has no error on any gate of this circuit "
+                f"({', '.join(transpiled.circuit.count_ops())}); expected some noise; take the backend aer-shots"
+            )
         few = len(transpiled.physical) <= DENSITY_MATRIX_QUBITS
         simulator = AerSimulator(
             noise_model=transpiled.noise, method="density_matrix" if few else "automatic"

@@ -88,7 +88,7 @@ class PennyLaneBackend(Backend):
             )
         with torch.enable_grad():
             leaf = angles.detach().cpu().double().requires_grad_()
-            diagonal = scipy.sparse.diags_array(cotangent.detach().cpu().double().numpy()).tocsr()
+            diagonal = scipy.sparse.csr_matrix(scipy.sparse.diags(cotangent.detach().cpu().double().numpy()))
             observable = qml.SparseHamiltonian(diagonal, wires=range(circuit.n_qubits))
             tape = qml.tape.QuantumScript(_operations(circuit, leaf), [qml.expval(observable)])
             (value,) = qml.execute([tape], self._device(circuit.n_qubits), diff_method="adjoint")

@@ -69,3 +69,7 @@ class TorchQuantumBackend(Backend):
         return torch.stack(
             [sample_frequencies(row, shots, seed) for row, seed in zip(exact, seeds, strict=True)]
         )
+
+    def describe(self, circuit: Circuit) -> dict[str, object]:
+        """Return TorchQuantum's version and precision."""
+        return {"torchquantum": self._torchquantum.__version__, "dtype": "complex64"}
