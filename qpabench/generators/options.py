@@ -65,6 +65,7 @@ class QpaOptions(GeneratorOptions):
     )
     centred_output: bool = Field(default=False, description="subtract the mean of all generated numbers")
 
+    always_told: ClassVar[tuple[str, ...]] = ("chunk_size", "start")
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "released-code": {
             "activation": "none",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from qpabench.datasets.options import PtbOptions, TextOptions, WikiText2Options
 from qpabench.generators.options import DirectOptions, QpaOptions
 from qpabench.hooks.entries import (
     AnsatzEntry,
@@ -15,6 +16,14 @@ from qpabench.hooks.entries import (
     TargetEntry,
 )
 from qpabench.hooks.hookspecs import hookimpl
+from qpabench.models.options import (
+    Gemma2BOptions,
+    Gemma22BOptions,
+    Gpt2Options,
+    Gpt2XlOptions,
+    HuggingFaceOptions,
+    TinyGpt2Options,
+)
 from qpabench.targets.options import LoraOptions
 
 
@@ -96,13 +105,46 @@ def qpabench_generators() -> Iterable[GeneratorEntry]:
 @hookimpl
 def qpabench_models() -> Iterable[ModelEntry]:
     """Ship the paper's models and any other from the hub or a folder."""
-    return ()
+    load = "qpabench.models.load:load"
+    yield ModelEntry(name="gpt2", summary="GPT-2 small, 124M (Tables 2, 8)", load=load, options=Gpt2Options)
+    yield ModelEntry(name="gpt2-xl", summary="GPT-2 XL, 1.5B (Table 3)", load=load, options=Gpt2XlOptions)
+    yield ModelEntry(
+        name="gemma-2b",
+        summary='Gemma 2B, d = 2048: the counts the paper prints for "Gemma-2" are this model\'s',
+        load=load,
+        options=Gemma2BOptions,
+    )
+    yield ModelEntry(
+        name="gemma-2-2b", summary="Gemma-2 2B, d = 2304: the model the paper names", load=load, options=Gemma22BOptions
+    )
+    yield ModelEntry(
+        name="huggingface",
+        summary="any causal language model by repo or path",
+        load=load,
+        options=HuggingFaceOptions,
+    )
+    yield ModelEntry(
+        name="tiny-gpt2",
+        summary="random weights, bytes as tokens: for tests only",
+        load="qpabench.models.tiny:load",
+        options=TinyGpt2Options,
+    )
 
 
 @hookimpl
 def qpabench_datasets() -> Iterable[DatasetEntry]:
     """Ship the paper's datasets and plain text files."""
-    return ()
+    load = "qpabench.datasets.load:load_published"
+    yield DatasetEntry(
+        name="wikitext-2", summary="WikiText-2, raw or tokenised", load=load, options=WikiText2Options
+    )
+    yield DatasetEntry(name="ptb", summary="Penn Treebank", load=load, options=PtbOptions)
+    yield DatasetEntry(
+        name="text",
+        summary="text files named in the suite",
+        load="qpabench.datasets.load:load_text",
+        options=TextOptions,
+    )
 
 
 @hookimpl

@@ -91,6 +91,8 @@ class Options(BaseModel):
 
     #: What a protocol (``released-code``, ``paper-text``) changes in the defaults of this component.
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    #: Options shown in a cell's label even at their default.
+    always_told: ClassVar[tuple[str, ...]] = ()
 
     def missing(self) -> str | None:
         """Say what this machine lacks to run the component with these options, and how to get it.

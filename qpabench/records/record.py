@@ -98,10 +98,14 @@ def from_json(text: str) -> Record:
     if version != SCHEMA_VERSION:
         raise RecordError(f"found schema_version {version!r}, expected 1 to {SCHEMA_VERSION}")
     if content.get("content_hash") != content_hash(content):
-        raise RecordError("content hash differs: the file was edited or damaged; delete it to run the cell again")
+        raise RecordError(
+            "content hash differs: the file was edited or damaged; delete it to run the cell again"
+        )
     cell, metrics = content.get("cell"), content.get("metrics")
     if not isinstance(cell, dict) or "id" not in cell or not isinstance(metrics, dict):
         raise RecordError("fields cell.id or metrics are missing; delete it to run the cell again")
+    if not all(isinstance(content.get(name, {}), dict) for name in ("timing", "provenance")):
+        raise RecordError("timing or provenance is no JSON object; delete it to run the cell again")
     if content.get("status") not in STATUSES:
         raise RecordError(f"found status {content.get('status')!r}, expected one of {', '.join(STATUSES)}")
     if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in metrics.values()):

@@ -4,6 +4,7 @@
 DIR/run.json             title, suite, selection, the planned cell ids in order
 DIR/records/<id>.json    one a cell
 DIR/records/<id>.npz     its series (training loss, NLL per token), no pickle
+DIR/records/<id>.safetensors   what was trained
 DIR/records/damaged/     files that could not be read, set aside
 ```
 """
@@ -68,13 +69,25 @@ class RunDirectory:
         self.root = root
         self.records = root / "records"
 
-    def write(self, record: Record, series: Series | None = None) -> None:
-        """Write a record, its series first, so that a record never lacks its series."""
+    def write(self, record: Record, series: Series | None = None, state: bytes | None = None) -> None:
+        """Write a record, its series and state first, so that a record never lacks them.
+
+        Args:
+            record: the record.
+            series: arrays by name.
+            state: what was trained, as safetensors.
+        """
+        if state is not None:
+            write_atomically(self.state_path(record.id), state)
         if series:
             buffer = io.BytesIO()
             np.savez_compressed(buffer, **series)  # type: ignore[arg-type]
             write_atomically(self.records / f"{record.id}.npz", buffer.getvalue())
         write_atomically(self.records / f"{record.id}.json", record.to_json().encode())
+
+    def state_path(self, cell_id: str) -> Path:
+        """Return where a cell's trained numbers are."""
+        return self.records / f"{cell_id}.safetensors"
 
     def read(self, cell_id: str) -> Record | None:
         """Return a cell's record, or None when there is none (a damaged one is set aside first)."""
@@ -87,7 +100,10 @@ class RunDirectory:
             self._set_aside(path)
             raise RecordError(f"{path}: cannot read ({error}); set aside in records/damaged") from error
         try:
-            return from_json(text)
+            record = from_json(text)
+            if record.id != cell_id:
+                raise RecordError(f"found the record of cell {record.id!r}; delete it to run the cell again")
+            return record
         except RecordError as error:
             if "upgrade" not in str(error):
                 self._set_aside(path)
@@ -136,7 +152,9 @@ class RunDirectory:
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise InputError(f"{self.root}: found no run.json; expected a directory made by `qpabench run`") from error
+            raise InputError(
+                f"{self.root}: found no run.json; expected a directory made by `qpabench run`"
+            ) from error
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: cannot read ({error}); run the suite again to restore it") from error
         cells = manifest.get("cells") if isinstance(manifest, dict) else None

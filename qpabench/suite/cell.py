@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Any
 
-from qpabench.errors import UnsupportedError
+from qpabench.errors import InputError, UnsupportedError
 from qpabench.hooks.entries import AnsatzEntry, BackendEntry, BackendOptions, Entry, Ledger, Options
+from qpabench.hooks.manager import Registry
 from qpabench.suite.options import EvaluateOptions, TrainOptions
 
 #: Raised when the core's own training or evaluation gives other numbers for the same options.
@@ -139,6 +142,8 @@ class Cell:
         options["evaluate"] = self.evaluate.model_dump(mode="json")
         return {
             **self.summary(),
+            "n_free": self.ledger.n_free if self.ledger else None,
+            "trains_theta": self.ledger.trains_theta if self.ledger else None,
             "options": options,
             "behaviour_versions": {
                 "core": CORE_BEHAVIOUR_VERSION,
@@ -171,3 +176,57 @@ def circuit_facts(
         backend.entry.gradient_method(backend.options)
         return n_theta, 1
     return n_theta, backend.entry.circuits_per_step(backend.options, n_theta)
+
+
+def cell_from_json(content: Mapping[str, Any], registry: Registry) -> Cell:
+    """Rebuild a cell from what its record keeps, in another process or at another time.
+
+    Args:
+        content: what ``Cell.to_json`` gave.
+        registry: where the components are.
+
+    Raises:
+        InputError: a plugin or its data changed since, so the cell would be another one.
+    """
+    options = content["options"]
+    choices: dict[str, Choice | None] = {}
+    for kind in ("model", "dataset", "target", "generator", "backend", "ansatz"):
+        name = content[kind]
+        if name is None:
+            choices[kind] = None
+            continue
+        found = registry.find(kind, name)
+        resolved = found.entry.options.model_validate_json(json.dumps(options[kind]))
+        fingerprint = str(content["data"].get(kind, ""))
+        choices[kind] = Choice(found.entry, resolved, name, str(found.source), fingerprint)
+    counts = {key: content[key] for key in ("n_generated", "n_mapping", "n_chunks", "chunk_size", "n_qubits", "n_layers")}
+    model, target, generator, dataset = (choices[k] for k in ("model", "target", "generator", "dataset"))
+    assert model is not None
+    assert dataset is not None
+    assert target is not None
+    assert generator is not None
+    ledger = None
+    if content["n_generated"] is not None:
+        ledger = Ledger(**counts, n_free=content["n_free"], trains_theta=content["trains_theta"])
+    cell = Cell(
+        model=model,
+        dataset=dataset,
+        target=target,
+        generator=generator,
+        backend=choices["backend"],
+        ansatz=choices["ansatz"],
+        protocol=str(content["protocol"]),
+        train=TrainOptions.model_validate_json(json.dumps(options["train"])),
+        evaluate=EvaluateOptions.model_validate_json(json.dumps(options["evaluate"])),
+        seed=int(content["seed"]),
+        ledger=ledger,
+        n_theta=int(content["n_theta"]),
+        circuits_per_step=int(content["circuits_per_step"]),
+        unsupported="",
+    )
+    if cell.id != content["id"]:
+        raise InputError(
+            f"cell {content['id']} is {cell.id} here: a plugin's behaviour changed; expected the same plugins; "
+            "run the suite again"
+        )
+    return cell

@@ -261,14 +261,18 @@ class _Expander:
             preset = dict(model.presets.get(protocol, {}))
             resolved = _validated(f"{where}.{kind}", model, {**preset, **options})
             usual = {field: info.default for field, info in model.model_fields.items()} | preset
-            told = [f"{option}={value}" for option, value in resolved if value != usual[option]]
+            told = [
+                f"{option}={value}"
+                for option, value in resolved
+                if value != usual[option] or option in model.always_told
+            ]
             fingerprint = ""
             if isinstance(resolved, (ModelOptions, DatasetOptions)) and not resolved.missing():
                 fingerprint = resolved.fingerprint()
             self._choices[key] = Choice(
                 entry=registered.entry,
                 options=resolved,
-                label=f"{name}({', '.join(told)})" if told else name,
+                label=name if not told or kind in ("model", "dataset") else f"{name}({', '.join(told)})",
                 brought_by=str(registered.source),
                 fingerprint=fingerprint,
             )

@@ -18,6 +18,7 @@ class LoraOptions(TargetOptions):
     alpha: float | None = Field(default=None, gt=0, description="absent: 2 * rank, as the paper has it")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="on the layer input of the update")
 
+    always_told: ClassVar[tuple[str, ...]] = ("rank",)
     hyperparameters: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "gpt-2": {"learning_rate": 1e-5, "batch_size": 1, "warmup_steps": 0, "epochs": 3},
         "gemma": {"learning_rate": 1e-5, "batch_size": 1, "warmup_steps": 0, "epochs": 5},

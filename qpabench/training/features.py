@@ -17,33 +17,30 @@ Splits: train, validation (if any), test, and stream (the test text as one conti
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qpabench.cache import published
 from qpabench.datasets.splits import Splits
-from qpabench.errors import InputError, UnavailableError
+from qpabench.errors import InputError
 from qpabench.hooks.entries import DatasetOptions
 from qpabench.models.model import LoadedModel
 from qpabench.suite.cell import Cell
 from qpabench.suite.options import EvaluateOptions
 from qpabench.targets.target import Factors
 from qpabench.training.head import token_nll
+from qpabench.training.keys import features_key
 from qpabench.training.rows import Rows, chosen_lines, encode_stream, make_rows, make_windows
 
-FORMAT_VERSION = 1
 TOKENS_PER_BATCH = 2048
 Progress = Callable[[str, int, int], None]
 
@@ -75,39 +72,25 @@ class Features:
     splits: Mapping[str, Split]
     meta: Mapping[str, Any]
 
-
-def features_key(cell: Cell) -> str:
-    """Name what the features of a cell depend on: model, dataset, and the cut of the contiguous stream."""
-    stream = f"{cell.evaluate.context}/{cell.evaluate.stride}" if cell.evaluate.strided else ""
-    text = "\n".join([f"features@{FORMAT_VERSION}", cell.model.identity, cell.dataset.identity, stream])
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
+    def on(self, device: torch.device) -> Features:
+        """Return the same with the output layer on a device; splits stay where they are."""
+        bias = None if self.bias is None else self.bias.to(device)
+        return replace(self, weight=self.weight.to(device), bias=bias)
 
 
-def ensure_features(cell: Cell, root: Path, progress: Progress | None = None) -> Path:
-    """Return the folder of a cell's features, computing them if they aren't there.
+def ensure_features(cell: Cell, progress: Progress | None = None) -> Path:
+    """Return the folder of a cell's features in the cache, computing them if they aren't there.
 
     Args:
         cell: names model, dataset and evaluation.
-        root: the cache.
         progress: called with (what, done, total).
 
     Raises:
-        UnavailableError: weights or data can't be had, or the disk is full.
+        UnavailableError: weights or data can't be had, or the cache can't be written.
         InputError: the data can't be used.
     """
-    folder = root / features_key(cell)
-    if (folder / "meta.json").exists():
-        return folder
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f"{folder.name}.lock"):
-            if not (folder / "meta.json").exists():
-                _build(cell, root, folder, progress or (lambda what, done, total: None))
-    except OSError as error:
-        raise UnavailableError(
-            f"{root}: cannot keep features ({error.strerror or error}); free space or set QPABENCH_CACHE"
-        ) from error
-    return folder
+    told = progress or (lambda what, done, total: None)
+    return published(f"features/{features_key(cell)}", lambda work: _build(cell, work, told))
 
 
 def open_features(folder: Path) -> Features:
@@ -132,28 +115,22 @@ def _map(path: Path) -> Tensor:
     return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
 
 
-def _build(cell: Cell, root: Path, folder: Path, progress: Progress) -> None:
+def _build(cell: Cell, work: Path, progress: Progress) -> None:
     started = time.perf_counter()
     progress("loading the model", 0, 1)
     model: LoadedModel = cell.model.entry.component()(cell.model.options)
     splits: Splits = cell.dataset.entry.component()(cell.dataset.options)
     options = cell.dataset.options
     assert isinstance(options, DatasetOptions)
-    if options.max_length > model.max_positions:
+    longest = max(options.max_length, cell.evaluate.context if cell.evaluate.strided else 0)
+    if longest > model.max_positions:
         raise InputError(
-            f"dataset.max_length: found {options.max_length}, expected at most {model.max_positions} "
+            f"dataset.max_length or evaluate.context: found {longest}, expected at most {model.max_positions} "
             f"(the longest input of {cell.model.name})"
         )
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=root))
-    try:
-        meta = _write_all(model, splits, options, cell.evaluate, work, progress)
-        meta["seconds"] = time.perf_counter() - started
-        (work / "meta.json").write_text(json.dumps(meta, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        work.rename(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    meta = _write_all(model, splits, options, cell.evaluate, work, progress)
+    meta["seconds"] = time.perf_counter() - started
+    (work / "meta.json").write_text(json.dumps(meta, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _write_all(
@@ -227,7 +204,7 @@ def _write_split(
     """Run the backbone on each distinct row once and write its scored positions."""
     head = model.head
     device = head.weight.device
-    n_rows, length = rows.ids.shape
+    length = rows.ids.shape[1]
     places = np.arange(length - 1)
     scored = places[None, :] + 1 >= first_scored[:, None]  # position t predicts label t + 1
     if not keep_padding:
@@ -282,4 +259,3 @@ def _write_split(
     if base:
         np.save(work / f"{name}_base_nll.npy", nll)
     progress(f"features of {name}", len(twins), len(twins))
-    assert n_rows == len(counts)

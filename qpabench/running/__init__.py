@@ -1,0 +1,1 @@
+"""Schedules cells and runs each in a process of its own."""

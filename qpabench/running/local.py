@@ -1,0 +1,174 @@
+"""Runs cells on this machine: each in a process forked from a server that has torch imported already."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import psutil
+
+from qpabench.errors import one_line
+from qpabench.records.record import Record, Status
+from qpabench.records.store import RunDirectory
+from qpabench.running.executor import Events, Executor, Job
+
+POLL_SECONDS = 0.2
+BUSY_SECONDS = 2.0  # how long a cell held by another runner is left alone
+KILLED = -9
+
+
+@dataclass
+class _Running:
+    job: Job
+    process: Any
+    connection: Connection
+    is_features: bool
+    started: float
+    outcome: tuple[Any, ...] | None = None
+    stopped_for: tuple[Status, str] | None = None
+
+
+@dataclass
+class _State:
+    waiting: list[Job]
+    ready: set[str] = field(default_factory=set)  # features that are there
+    running: list[_Running] = field(default_factory=list)
+    held: dict[str, float] = field(default_factory=dict)  # cells another runner has, until when
+
+
+class LocalExecutor(Executor):
+    """Processes on this machine, isolated from each other and from the runner."""
+
+    def run(self, jobs: Sequence[Job], events: Events) -> None:
+        """Run every job; see ``Executor``."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["qpabench.running.worker"])
+        state = _State(list(jobs))
+        try:
+            while state.waiting or state.running:
+                self._start(context, state, events)
+                self._listen(state, events)
+                self._enforce_limits(state)
+                self._reap(state, events)
+        finally:
+            for running in state.running:
+                running.process.kill()
+                running.process.join()
+
+    def _start(self, context: Any, state: _State, events: Events) -> None:
+        from qpabench.running.worker import compute_cell, compute_features
+
+        now = time.monotonic()
+        busy = {running.job.features for running in state.running if running.is_features}
+        for job in list(state.waiting):
+            if len(state.running) >= self.jobs:
+                return
+            if job.features in busy or state.held.get(job.id, 0) > now:
+                continue
+            is_features = job.features not in state.ready
+            target = compute_features if is_features else compute_cell
+            mine, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=target, args=(theirs, job, self.jobs), daemon=True)
+            process.start()
+            theirs.close()
+            state.running.append(_Running(job, process, mine, is_features, now))
+            if is_features:
+                busy.add(job.features)
+            else:
+                state.waiting.remove(job)
+            events.started(job, "features" if is_features else "cell")
+
+    def _listen(self, state: _State, events: Events) -> None:
+        handles = [running.connection for running in state.running] + [
+            running.process.sentinel for running in state.running
+        ]
+        if not handles:
+            time.sleep(POLL_SECONDS)
+            return
+        wait(handles, timeout=POLL_SECONDS)
+        for running in state.running:
+            try:
+                while running.outcome is None and running.connection.poll():
+                    message = running.connection.recv()
+                    if message[0] == "progress":
+                        events.progress(running.job, *message[1:])
+                    else:
+                        running.outcome = message
+            except (EOFError, OSError):
+                continue
+
+    def _enforce_limits(self, state: _State) -> None:
+        for running in state.running:
+            seconds = time.monotonic() - running.started
+            timeout, memory = self.limits.timeout_seconds, self.limits.memory_bytes
+            if running.outcome is not None or running.stopped_for is not None:
+                continue
+            if timeout is not None and seconds > timeout and not running.is_features:
+                running.stopped_for = ("timeout", f"ran longer than {timeout:g} seconds; raise limits.timeout_seconds")
+            elif memory is not None and _resident_bytes(running.process.pid) > memory:
+                reason = f"held more than {memory:g} bytes; raise limits.memory_bytes or make the cell smaller"
+                running.stopped_for = ("out-of-memory", reason)
+            if running.stopped_for is not None:
+                running.process.kill()
+
+    def _reap(self, state: _State, events: Events) -> None:
+        for running in list(state.running):
+            if running.process.is_alive() and (running.outcome is None or running.outcome[0] == "progress"):
+                continue
+            running.process.join()
+            self._drain(running)
+            running.connection.close()
+            state.running.remove(running)
+            if running.is_features:
+                self._features_ended(running, state, events)
+            elif running.outcome == ("busy",):
+                state.held[running.job.id] = time.monotonic() + BUSY_SECONDS
+                state.waiting.append(running.job)
+            else:
+                if running.outcome is None:
+                    _write_failure(running.job, *_cause(running))
+                events.finished(running.job)
+
+    def _drain(self, running: _Running) -> None:
+        try:
+            while running.outcome is None and running.connection.poll():
+                message = running.connection.recv()
+                if message[0] != "progress":
+                    running.outcome = message
+        except (EOFError, OSError):
+            return
+
+    def _features_ended(self, running: _Running, state: _State, events: Events) -> None:
+        if running.outcome == ("done",):
+            state.ready.add(running.job.features)
+            return
+        status, reason = running.outcome[1:] if running.outcome is not None else _cause(running)
+        for job in [job for job in state.waiting if job.features == running.job.features]:
+            state.waiting.remove(job)
+            _write_failure(job, status, reason)
+            events.finished(job)
+
+
+def _cause(running: _Running) -> tuple[Status, str]:
+    if running.stopped_for is not None:
+        return running.stopped_for
+    code = running.process.exitcode
+    if code == KILLED:
+        return "out-of-memory", "the process was killed (signal 9), as a system short of memory does"
+    what = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    return "failed", one_line(f"the process ended with {what} before it had a result; see logs/{running.job.id}.log")
+
+
+def _write_failure(job: Job, status: Status, reason: str) -> None:
+    RunDirectory(job.run_directory).write(Record(job.cell, status, reason))
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0

@@ -1,0 +1,151 @@
+"""Runs what a plan says: every planned cell ends with a record."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qpabench.errors import QpabenchError
+from qpabench.hooks.manager import Registry
+from qpabench.records.record import Record
+from qpabench.records.store import RunDirectory
+from qpabench.running.executor import Events, Executor, Job, Limits
+from qpabench.suite.plan import FAILURES, Plan, PlannedCell
+from qpabench.training.keys import features_key
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Args:
+        statuses: how many cells ended how, cached ones included.
+        failures: (label, status, reason) of those that count as failures.
+        complaints: one line for each plugin whose event hook raised.
+    """
+
+    statuses: dict[str, int]
+    failures: list[tuple[str, str, str]]
+    complaints: list[str]
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every cell is ok, unsupported or unavailable; else 1."""
+        return 1 if self.failures else 0
+
+
+class _Told:
+    """Passes events on to the display and to plugins."""
+
+    def __init__(self, inner: Events, registry: Registry, directory: RunDirectory) -> None:
+        self.inner, self.registry, self.directory = inner, registry, directory
+        self.complaints: list[str] = []
+
+    def started(self, job: Job, what: str) -> None:
+        """Tell display and plugins."""
+        self.inner.started(job, what)
+        if what == "cell":
+            self.complaints += self.registry.tell("qpabench_cell_started", cell=dict(job.cell))
+
+    def progress(self, job: Job, what: str, done: int, total: int, loss: float | None) -> None:
+        """Tell the display."""
+        self.inner.progress(job, what, done, total, loss)
+
+    def finished(self, job: Job) -> None:
+        """Tell display and plugins."""
+        self.inner.finished(job)
+        record = self.directory.read(job.id)
+        if record is not None:
+            self.complaints += self.registry.tell("qpabench_cell_finished", record=as_mapping(record))
+
+
+def as_mapping(record: Record) -> dict[str, Any]:
+    """Return a record as plugins see it."""
+    return {
+        "cell": dict(record.cell),
+        "status": record.status,
+        "reason": record.reason,
+        "metrics": dict(record.metrics),
+        "timing": dict(record.timing),
+        "provenance": dict(record.provenance),
+    }
+
+
+def run_plan(
+    plan: Plan,
+    registry: Registry,
+    root: Path,
+    events: Events,
+    *,
+    command: str,
+    executor: str = "local",
+    jobs: int = 1,
+    fresh: bool = False,
+) -> Outcome:
+    """Run what is missing.
+
+    Args:
+        plan: from ``make_plan``.
+        registry: where the executor is, and who listens.
+        root: the run directory.
+        events: a display.
+        command: what was typed, for the report.
+        executor: a name.
+        jobs: cells at a time.
+        fresh: cells run although they have a record.
+
+    Returns:
+        How the planned cells ended, those that were there already included.
+    """
+    directory = RunDirectory(root)
+    directory.write_manifest(
+        {
+            "schema_version": 1,
+            "suite": plan.document.name,
+            "title": plan.document.title,
+            "summary": plan.document.summary,
+            "version": plan.document.version,
+            "profile": plan.document.profile,
+            "command": command,
+            "cells": [planned.cell.id for planned in plan.cells],
+        }
+    )
+    queue = []
+    for planned in plan.cells:
+        if planned.status in ("unsupported", "unavailable"):
+            _record_refusal(directory, planned)
+        elif planned.status == "run":
+            queue.append(
+                Job(planned.cell.to_json(), features_key(planned.cell), root.absolute(), fresh=fresh)
+            )
+    told = _Told(events, registry, directory)
+    if queue:
+        limits = Limits(**plan.document.limits)
+        runner: Executor = registry.find("executor", executor).entry.component()(jobs=jobs, limits=limits)
+        runner.run(queue, told)
+    return _outcome(plan, directory, told.complaints)
+
+
+def _record_refusal(directory: RunDirectory, planned: PlannedCell) -> None:
+    """Write why a cell can't run, unless something measured is there."""
+    try:
+        present = directory.read(planned.cell.id)
+    except QpabenchError:
+        present = None
+    if present is None or present.status not in ("ok", *FAILURES):
+        directory.write(Record(planned.cell.to_json(), planned.status, planned.reason))  # type: ignore[arg-type]
+
+
+def _outcome(plan: Plan, directory: RunDirectory, complaints: list[str]) -> Outcome:
+    statuses: Counter[str] = Counter()
+    failures = []
+    for planned in plan.cells:
+        record = directory.read(planned.cell.id)
+        status = record.status if record is not None else "failed"
+        reason = record.reason if record is not None else "no record was written"
+        statuses[status] += 1
+        if status in FAILURES:
+            failures.append((planned.cell.label, status, reason))
+    return Outcome(dict(statuses), failures, complaints)

@@ -1,0 +1,185 @@
+"""Runs one cell in its own process; nothing it does can reach another cell."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors.torch import save
+
+from qpabench.errors import QpabenchError, UnavailableError, UnsupportedError, one_line
+from qpabench.hooks.manager import load_registry
+from qpabench.records.provenance import provenance, usable_cores
+from qpabench.records.record import Record, Status
+from qpabench.records.store import RunDirectory
+from qpabench.running.executor import Job
+from qpabench.suite.cell import Cell, cell_from_json
+from qpabench.training.features import ensure_features, open_features
+from qpabench.training.loop import run_cell
+
+LOST_PARENT = 3
+SECONDS_BETWEEN_MESSAGES = 0.2
+
+
+@dataclass
+class Channel:
+    """Sends messages to the executor; ends the process when nobody listens any more."""
+
+    connection: Connection
+    _last: float = 0.0
+
+    def tell(self, *message: Any) -> None:
+        """Send one message."""
+        try:
+            self.connection.send(message)
+        except OSError:
+            os._exit(LOST_PARENT)
+
+    def progress(self, what: str, done: int, total: int, loss: float | None = None) -> None:
+        """Send progress, at most a few times a second."""
+        now = time.monotonic()
+        if now - self._last >= SECONDS_BETWEEN_MESSAGES or done == total:
+            self._last = now
+            self.tell("progress", what, done, total, loss)
+
+
+def threads_for(jobs: int) -> int:
+    """Return the threads of one worker when that many run side by side."""
+    return max(1, usable_cores() // jobs)
+
+
+def compute_features(connection: Connection, job: Job, jobs: int) -> None:
+    """Process entry: compute the features that a job's cell shares with others.
+
+    Sends ``("done",)`` or ``("refused", status, reason)``.
+    """
+    channel = Channel(connection)
+    with _contained(job, "features"):
+        torch.set_num_threads(threads_for(jobs))
+        try:
+            cell = cell_from_json(job.cell, load_registry())
+            ensure_features(cell, channel.progress)
+        except BaseException as error:
+            traceback.print_exc()
+            channel.tell("refused", *verdict(error))
+        else:
+            channel.tell("done")
+
+
+def compute_cell(connection: Connection, job: Job, jobs: int) -> None:
+    """Process entry: run a cell and write its record.
+
+    Sends ``("done",)``, or ``("busy",)`` when another runner has the cell.
+    """
+    channel = Channel(connection)
+    directory = RunDirectory(job.run_directory)
+    with _contained(job, "cell"):
+        locks = job.run_directory / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(locks / f"{job.id}.lock", timeout=0):
+                already = None
+                with suppress(QpabenchError):
+                    already = directory.read(job.id)
+                if job.fresh or already is None or already.status != "ok":
+                    _run_and_record(channel, directory, job, jobs)
+        except Timeout:
+            channel.tell("busy")
+            return
+    channel.tell("done")
+
+
+def _run_and_record(channel: Channel, directory: RunDirectory, job: Job, jobs: int) -> None:
+    threads = threads_for(jobs)
+    torch.set_num_threads(threads)
+    started = _now()
+    origin: dict[str, Any] = {}
+    try:
+        cell = cell_from_json(job.cell, load_registry())
+        origin = origin_of(cell, threads)
+        folder = ensure_features(cell, channel.progress)
+        features = open_features(folder).on(_device(cell))
+        result = run_cell(cell, features, lambda step, total, loss: channel.progress("training", step, total, loss))
+    except BaseException as error:
+        traceback.print_exc()
+        status, reason = verdict(error)
+        timing = {"started_at": started, "finished_at": _now(), "alone": jobs == 1}
+        directory.write(Record(job.cell, status, reason, timing=timing, provenance=origin))
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        return
+    timing = {
+        "started_at": started,
+        "finished_at": _now(),
+        "alone": jobs == 1,
+        "features_seconds_once": features.meta["seconds"],
+        "phases": result.phases,
+    }
+    origin["circuit"] = result.facts
+    origin["data"] = {"rows": features.meta["rows"], "padding_share": features.meta["padding_share"]}
+    record = Record(job.cell, "ok", "", result.metrics, timing, origin)
+    directory.write(record, result.series, save(result.state))
+
+
+def _device(cell: Cell) -> torch.device:
+    return torch.device(cell.model.options.device)  # type: ignore[attr-defined]
+
+
+def origin_of(cell: Cell, threads: int) -> dict[str, Any]:
+    """Return the provenance of a cell."""
+    brought_by = {choice.entry.kind: choice.brought_by for choice in cell.choices}
+    origin = provenance(brought_by, threads=threads, seed=cell.seed, protocol=cell.protocol)
+    device = _device(cell)
+    if device.type == "cuda" and torch.cuda.is_available():
+        origin["hardware"] = origin["hardware"] | {"gpu": torch.cuda.get_device_name(device)}
+    return origin
+
+
+def verdict(error: BaseException) -> tuple[Status, str]:
+    """Return the status and the one-line reason that an error means for a cell."""
+    reason = one_line(error) if isinstance(error, QpabenchError) else one_line(f"{type(error).__name__}: {error}")
+    if isinstance(error, UnsupportedError):
+        return "unsupported", reason
+    if isinstance(error, UnavailableError):
+        return "unavailable", reason
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or "can't allocate memory" in str(error):
+        return "out-of-memory", reason
+    return "failed", reason
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+class _contained:  # noqa: N801 - used as a context manager only
+    """Sends everything this process prints into a log of its own."""
+
+    def __init__(self, job: Job, what: str) -> None:
+        name = job.id if what == "cell" else f"{what}-{job.features}"
+        self.path: Path = job.run_directory / "logs" / f"{name}.log"
+
+    def __enter__(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        log = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+
+    def __exit__(self, *_: object) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with suppress(OSError):
+            if self.path.stat().st_size == 0:
+                self.path.unlink()

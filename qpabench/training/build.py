@@ -1,0 +1,124 @@
+"""Builds what a cell trains: its target, its generator, and the circuit function between them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from qpabench.circuits.gradients import CircuitFunction
+from qpabench.errors import UnsupportedError
+from qpabench.generators.generator import Generator, GeneratorContext
+from qpabench.hooks.entries import AnsatzEntry, BackendEntry, BackendOptions, LayerShape, TargetOptions
+from qpabench.randomness import derive_seed
+from qpabench.suite.cell import Cell
+from qpabench.targets.target import Target
+
+
+@dataclass
+class Stopwatch:
+    """Seconds per phase."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, phase: str, started: float) -> None:
+        """Add the time since ``started`` (of ``time.perf_counter``)."""
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
+
+
+class TimedCircuit:
+    """A circuit function that notes how long its forward and backward passes take."""
+
+    def __init__(self, function: CircuitFunction, stopwatch: Stopwatch) -> None:
+        self.function = function
+        self._stopwatch = stopwatch
+        self._backward_started = 0.0
+
+    def __call__(self, angles: Tensor) -> Tensor:
+        """Run the circuit, forward now and backward later, both timed."""
+        started = time.perf_counter()
+        if not (torch.is_grad_enabled() and angles.requires_grad):
+            result = self.function(angles)
+            self._stopwatch.add("circuit", started)
+            return result
+        entrance = _Gate.apply(angles, self, False)
+        result = _Gate.apply(self.function(entrance), self, True)
+        self._stopwatch.add("circuit", started)
+        return result
+
+    def passed(self, *, entering: bool) -> None:
+        """Called by the backward pass as it enters and leaves the circuit."""
+        if entering:
+            self._backward_started = time.perf_counter()
+        else:
+            self._stopwatch.add("circuit", self._backward_started)
+
+
+class _Gate(torch.autograd.Function):
+    """Identity that tells when the gradient passes."""
+
+    @staticmethod
+    def forward(ctx: object, values: Tensor, timed: TimedCircuit, entering: bool) -> Tensor:
+        ctx.timed, ctx.entering = timed, entering  # type: ignore[attr-defined]
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        ctx.timed.passed(entering=ctx.entering)  # type: ignore[attr-defined]
+        return gradient, None, None
+
+
+@dataclass
+class Built:
+    """What a cell trains."""
+
+    target: Target
+    generator: Generator
+    circuit: CircuitFunction | None
+    stopwatch: Stopwatch
+
+
+def build(cell: Cell, layer: LayerShape) -> Built:
+    """Build a cell's target and generator with their initial values.
+
+    Args:
+        cell: the experiment.
+        layer: the adapted layer, as loaded.
+
+    Raises:
+        UnsupportedError: the loaded layer has another shape than the plan assumed.
+    """
+    stopwatch = Stopwatch()
+    assert isinstance(cell.target.options, TargetOptions)
+    specs = cell.target.options.specs(layer)
+    ledger = cell.ledger
+    if ledger is not None and sum(spec.numel for spec in specs) != ledger.n_generated:
+        raise UnsupportedError(
+            f"the loaded layer is {layer.d_out} x {layer.d_in}, other than the plan assumed for "
+            f"{cell.model.name}; expected the released shape"
+        )
+    if ledger is None:
+        ledger = cell.generator.options.ledger(specs)  # type: ignore[attr-defined]
+    timed, context = None, GeneratorContext(specs, cell.seed)
+    if cell.backend is not None and cell.ansatz is not None:
+        backend, ansatz = cell.backend.entry, cell.ansatz.entry
+        assert isinstance(backend, BackendEntry)
+        assert isinstance(ansatz, AnsatzEntry)
+        assert isinstance(cell.backend.options, BackendOptions)
+        n_qubits, n_layers = ledger.n_qubits, ledger.n_layers
+        assert n_qubits is not None
+        assert n_layers is not None
+        function = CircuitFunction(
+            backend.component()(cell.backend.options),
+            ansatz.component()(n_qubits, n_layers),
+            cell.backend.options,
+            backend.gradient_method(cell.backend.options),
+            derive_seed(cell.seed, "circuit"),
+        )
+        timed = TimedCircuit(function, stopwatch)
+        context = GeneratorContext(specs, cell.seed, n_qubits, ansatz.angles_shape(n_qubits, n_layers), timed)
+    generator = cell.generator.entry.component()(cell.generator.options, context)
+    target = cell.target.entry.component()(cell.target.options, layer)
+    return Built(target, generator, timed.function if timed else None, stopwatch)

@@ -1,0 +1,266 @@
+"""Trains one cell on stored features and measures it."""
+
+from __future__ import annotations
+
+import math
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qpabench.errors import NumericalError
+from qpabench.hooks.entries import DatasetOptions, LayerShape
+from qpabench.randomness import derive_seed
+from qpabench.suite.cell import Cell
+from qpabench.suite.options import TrainOptions
+from qpabench.training.build import Built, build
+from qpabench.training.evaluate import measure
+from qpabench.training.features import Features, Split
+from qpabench.training.head import fast_loss
+
+#: Told (step, steps, loss in nats) while a cell trains.
+StepProgress = Callable[[int, int, float], None]
+
+
+@dataclass
+class Result:
+    """What training and measuring a cell gave."""
+
+    metrics: dict[str, float]
+    phases: dict[str, float]
+    series: dict[str, NDArray[Any]]
+    state: dict[str, Tensor]
+    facts: dict[str, object]
+
+
+def learning_rate_factor(step: int, n_steps: int, options: TrainOptions) -> float:
+    """Return the factor on the learning rate at a step: warm-up, then the scheduler's decay.
+
+    Args:
+        step: from 0.
+        n_steps: all steps.
+        options: scheduler and warm-up.
+    """
+    if step < options.warmup_steps:
+        return step / options.warmup_steps
+    if options.scheduler == "constant":
+        return 1.0
+    done = (step - options.warmup_steps) / max(1, n_steps - options.warmup_steps)
+    return 1 - done if options.scheduler == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+
+
+def batches(split: Split, options: TrainOptions, seed: int) -> Iterator[Tensor]:
+    """Yield the scored positions of each step, epoch by epoch, rows shuffled anew in each.
+
+    The order depends on the seed alone: cells with one seed see the same rows in the same order. With the
+    masked loss, padding and rows without text are left out.
+    """
+    bounds = np.searchsorted(split.row.numpy(), np.arange(split.n_rows + 1))
+    spans = [torch.arange(int(begin), int(end)) for begin, end in zip(bounds, bounds[1:], strict=False)]
+    if options.loss == "masked":
+        spans = [span[split.mask[span]] for span in spans]
+        spans = [span for span in spans if len(span)]
+    for epoch in range(options.epochs):
+        random = torch.Generator().manual_seed(derive_seed(seed, "data-order", epoch))
+        order = torch.randperm(len(spans), generator=random).tolist()
+        for begin in range(0, len(order), options.batch_size):
+            yield torch.cat([spans[index] for index in order[begin : begin + options.batch_size]])
+
+
+def count_steps(split: Split, options: TrainOptions) -> int:
+    """Return how many steps ``batches`` gives, bounded by ``max_steps``."""
+    rows = split.n_rows
+    if options.loss == "masked":
+        rows = len(np.unique(split.row.numpy()[split.mask.numpy()]))
+    steps = options.epochs * -(-rows // options.batch_size)
+    return steps if options.max_steps is None else min(steps, options.max_steps)
+
+
+def run_cell(cell: Cell, features: Features, progress: StepProgress | None = None) -> Result:
+    """Train and measure one cell.
+
+    Args:
+        cell: the experiment.
+        features: what enters its frozen output layer.
+        progress: told after each step.
+
+    Raises:
+        NumericalError: a loss or gradient stopped being finite; the message names the step and the value.
+        UnsupportedError: the loaded layer can't take the target.
+    """
+    options = cell.dataset.options
+    assert isinstance(options, DatasetOptions)
+    d_out, d_in = features.weight.shape
+    built = build(cell, LayerShape(d_in, d_out, n_positions=options.max_length))
+    built.target.prepare(features.weight)
+    trained = train(built, features, cell.train, cell.seed, progress)
+    evaluation_started = time.perf_counter()
+    built.generator.eval()
+    with torch.no_grad():
+        metrics, series = measure(features, built.target, built.generator, cell.evaluate)
+    evaluation_seconds = time.perf_counter() - evaluation_started
+    counted = count_parameters(built, cell.ledger.n_free if cell.ledger else 0)
+    metrics = metrics | counted | trained.metrics | {"eval_seconds": evaluation_seconds}
+    if cell.ledger is not None and cell.n_trainable != counted["n_trainable"]:
+        raise NumericalError(
+            f"the plan counts {cell.n_trainable} trainable numbers, the optimizer updates {counted['n_trainable']}"
+        )
+    facts: dict[str, object] = {}
+    if built.circuit is not None:
+        metrics["n_qubits"] = built.circuit.circuit.n_qubits
+        metrics["circuits_executed"] = built.circuit.counts.circuits
+        metrics["shots_executed"] = built.circuit.counts.shots
+        facts = {
+            "gradient": built.circuit.method,
+            **built.circuit.backend.describe(built.circuit.circuit),
+        }
+    metrics["peak_memory_bytes"] = peak_memory_bytes(features.weight.device)
+    phases = trained.phases | {"evaluation": evaluation_seconds}
+    state = {name: value.detach().cpu().contiguous() for name, value in built.generator.state_dict().items()}
+    return Result(metrics, phases, trained.series | series, state, facts)
+
+
+@dataclass
+class Trained:
+    """What training alone gave."""
+
+    metrics: dict[str, float]
+    phases: dict[str, float]
+    series: dict[str, NDArray[Any]]
+
+
+def train(
+    built: Built, features: Features, options: TrainOptions, seed: int, progress: StepProgress | None
+) -> Trained:
+    """Train a generator by AdamW; the target and the model have no parameters of their own.
+
+    Args:
+        built: target, generator, circuit.
+        features: inputs and labels of the frozen output layer.
+        options: epochs, learning rate, loss.
+        seed: of the cell.
+        progress: told after each step.
+
+    Source: section 3.1, equation 4; optimizer of Tables 4 to 7.
+    """
+    generator, split = built.generator, features.splits["train"]
+    theta = generator.theta()
+    others = [p for p in generator.parameters() if p is not theta and p.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": others, "lr": options.learning_rate}] if others else []
+    if theta is not None and theta.requires_grad:
+        groups.append({"params": [theta], "lr": options.learning_rate_theta or options.learning_rate})
+    optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
+    n_steps = count_steps(split, options)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate_factor(step, max(1, n_steps), options)
+    )
+    dropout = torch.Generator().manual_seed(derive_seed(seed, "dropout"))
+    watch = built.stopwatch
+    losses, seconds, gradients = np.empty(n_steps), np.empty(n_steps), []
+    generator.train()
+    circuit_before = watch.seconds.get("circuit", 0.0)
+    train_started = time.perf_counter()
+    for step, positions in zip(range(n_steps), batches(split, options, seed), strict=False):
+        started = time.perf_counter()
+        tensors = generator()
+        leaves = {name: tensor.detach().requires_grad_(tensor.requires_grad) for name, tensor in tensors.items()}
+        watch.add("generator", started)
+        head_started = time.perf_counter()
+        loss = _loss(built, features, split, positions, leaves, dropout)
+        loss.backward()  # type: ignore[no-untyped-call]
+        watch.add("head", head_started)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise NumericalError(
+                f"loss is {value} at step {step + 1} of {n_steps}; expected a finite number; "
+                "use a smaller learning rate"
+            )
+        back_started = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
+        wanted = [name for name, tensor in tensors.items() if leaves[name].grad is not None and tensor.requires_grad]
+        torch.autograd.backward([tensors[name] for name in wanted], [leaves[name].grad for name in wanted])
+        watch.add("generator", back_started)
+        if theta is not None and theta.grad is not None:
+            gradients.append(theta.grad.detach().flatten().cpu().numpy().astype(np.float64))
+        update_started = time.perf_counter()
+        optimizer.step()
+        schedule.step()
+        watch.add("optimizer", update_started)
+        losses[step], seconds[step] = value, time.perf_counter() - started
+        if progress is not None:
+            progress(step + 1, n_steps, value)
+    metrics = {"n_steps": float(n_steps), "train_seconds": time.perf_counter() - train_started}
+    series: dict[str, NDArray[Any]] = {"train_loss": losses, "step_seconds": seconds}
+    if n_steps:
+        metrics["step_seconds_median"] = statistics.median(seconds)
+    if gradients:
+        stacked = np.stack(gradients)
+        if not np.isfinite(stacked).all():
+            raise NumericalError("a gradient of theta isn't finite; expected finite numbers")
+        metrics["gradient_variance_theta"] = float(stacked.var())
+        series["theta_gradient_variance"] = stacked.var(axis=1)
+    circuit = watch.seconds.get("circuit", 0.0) - circuit_before
+    phases = {
+        "circuit": circuit,
+        "mapping": max(0.0, watch.seconds.get("generator", 0.0) - circuit),
+        "head": watch.seconds.get("head", 0.0),
+        "optimizer": watch.seconds.get("optimizer", 0.0),
+    }
+    return Trained(metrics, phases, series)
+
+
+def _loss(
+    built: Built,
+    features: Features,
+    split: Split,
+    positions: Tensor,
+    tensors: dict[str, Tensor],
+    dropout: torch.Generator,
+) -> Tensor:
+    device = features.weight.device
+    factors = built.target.factors(
+        split.features[positions].to(device),
+        split.position[positions].to(device),
+        features.weight,
+        tensors,
+        dropout,
+    )
+    weights = torch.full((len(positions),), 1 / len(positions), device=device)
+    return fast_loss(
+        factors, features.weight, split.labels[positions].to(device), weights, features.bias, features.softcap
+    )
+
+
+def count_parameters(built: Built, n_free: int) -> dict[str, float]:
+    """Count what is trained and what is generated, from the modules themselves.
+
+    Args:
+        built: target and generator.
+        n_free: numbers of the target that are trained as they are (the rest belongs to a mapping model).
+    """
+    theta = built.generator.theta()
+    n_theta = theta.numel() if theta is not None else 0
+    n_trainable = sum(p.numel() for p in built.generator.parameters() if p.requires_grad)
+    trained_theta = n_theta if theta is not None and theta.requires_grad else 0
+    return {
+        "n_trainable": n_trainable,
+        "n_theta": n_theta,
+        "n_mapping": n_trainable - trained_theta - n_free,
+        "n_generated": built.generator.context.n_generated,
+    }
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the most memory this process has held: on the GPU where it is used, else resident."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
