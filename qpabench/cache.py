@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from platformdirs import user_cache_dir
@@ -95,4 +96,5 @@ def _keep(note: Path, digest: str) -> None:
         draft.write_text(digest, "ascii")
         draft.replace(note)
     except OSError:  # a cache that can't be written costs time, nothing else
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import bz2
 import hashlib
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 from qpabench import UnavailableError
@@ -52,9 +54,11 @@ def write_splits(file: Path, folder: Path) -> None:
         file: the compressed dump.
         folder: an empty folder.
     """
+    texts = dict(articles(file))
+    split_of = assign(texts)
     lines: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for title, text in articles(file):
-        lines[split_of(title)] += [*clean(text), ""]
+    for title, text in texts.items():
+        lines[split_of[title]] += [*clean(text), ""]
     for split, kept in lines.items():
         (folder / f"{split}.txt").write_text("\n".join(kept) + "\n", "utf-8", newline="\n")
 
@@ -71,10 +75,16 @@ def articles(file: Path) -> Iterator[tuple[str, str]]:
                     yield title, text
 
 
-def split_of(title: str) -> str:
-    """Return an article's split, by the hash of its title: 80, 10 and 10 percent in the long run."""
-    draw = int.from_bytes(hashlib.sha256(title.encode()).digest()[:4]) % 10
-    return {0: "validation", 1: "test"}.get(draw, "train")
+def assign(titles: Iterable[str]) -> dict[str, str]:
+    """Return each article's split: in the order of the titles' hashes, a tenth validation, a tenth test.
+
+    Args:
+        titles: all titles; their order doesn't matter.
+    """
+    drawn = sorted(titles, key=lambda title: hashlib.sha256(title.encode()).digest())
+    tenth = math.ceil(len(drawn) / 10)
+    names = ["validation"] * tenth + ["test"] * tenth
+    return dict(zip_longest(drawn, names[: len(drawn)], fillvalue="train"))
 
 
 def clean(text: str) -> list[str]:
