@@ -60,7 +60,8 @@ def perplexity_over_parameters(context: Context) -> Drawn | None:
     figure, axes = _canvas(4.4)
     base = context.base.get(RANKED_BY)
     highs = [mean_and_spread(values)[0] for _, _, values in shown] + ([base] if base else [])
-    sizes = [n for _, n, _ in shown]
+    sized = {id(g): n for g, n, _ in shown}
+    sizes = list(sized.values())
     axes.set_xlim(min(sizes) / 1.6, max(sizes) * 1.6)
     readable_log(axes, "x", min(sizes) / 1.6, max(sizes) * 1.6)
     if max(highs) > LOG_FROM_RATIO * min(highs):
@@ -74,7 +75,8 @@ def perplexity_over_parameters(context: Context) -> Drawn | None:
     families = _families([g for g, _, _ in shown])
     for index, (name, members) in enumerate(families.items()):
         colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
-        own = sorted((n, *mean_and_spread(values), g) for g, n, values in shown if g in members)
+        own = [(sized[id(g)], *mean_and_spread(g.values(RANKED_BY)), g) for g in members]
+        own.sort(key=lambda point: point[:2])
         xs, ys = [n for n, *_ in own], [mean for _, mean, *_ in own]
         if len(set(xs)) == len(xs):
             axes.plot(xs, ys, color=colour, linewidth=0.9, alpha=0.55, zorder=2)

@@ -58,7 +58,7 @@ def phases(record: Record) -> dict[str, float]:
     }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """The runs of one cell that differ in their seed alone.
 
@@ -146,7 +146,7 @@ class Difference:
         return "better" if self.nats < 0 else "worse" if self.nats > 0 else "equal"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Context:
     """Cells whose numbers may be compared: same model, data and evaluation.
 
@@ -177,7 +177,7 @@ class Context:
         return Difference(group.log_perplexity - self.base_nats, interval)
 
     def references(self, group: Group) -> list[Group]:
-        """Return the directly trained cells of the same target, best first; of the same protocol if any is."""
+        """Return the direct cells of the same target, best first; of the same protocol if any is."""
         target, protocol = group.cell.get("target"), group.cell.get("protocol")
         same = [g for g in self.groups if g.is_reference and g.cell.get("target") == target]
         same = [g for g in same if g is not group and g.log_perplexity is not None]

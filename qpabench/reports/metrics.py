@@ -50,8 +50,8 @@ _KNOWN = {
             "masked",
             "perplexity",
             True,
-            "the same rows as for padded, but only positions that hold text are scored (attention mask), each "
-            "token weighing the same: exp of the mean NLL per token. This is the number cells are ranked by.",
+            "the same rows as for padded, but only positions that hold text are scored (attention mask), "
+            "each token weighing the same: exp of the mean NLL per token. Cells are ranked by it.",
         ),
         Metric(
             "perplexity_padded",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +39,27 @@ def write_report(root: Path) -> list[Path]:
         "results.parquet": results.to_parquet(found),
     }
     directory = RunDirectory(root)
-    sections = []
+    embedded = []
     for number, context in enumerate(run.contexts, start=1):
         suffix = "" if len(run.contexts) == 1 else f"-{number}"
-        drawn = _draw(context, directory, suffix, files)
-        sections.append(_section(context, drawn))
-    files["report.md"] = render("report.md.j2", _values(run, sections)).encode()
+        embedded.append(_draw(context, directory, suffix, files))
+    files["report.md"] = report_markdown(run, embedded).encode()
     _remove_stale(root / "figures", files)
     for name, content in files.items():
         write_atomically(root / name, content)
     return [root / name for name in files]
+
+
+def report_markdown(run: Run, embedded: Sequence[Mapping[str, Markdown]] = ()) -> str:
+    """Return the text of the report.
+
+    Args:
+        run: what was read from the run directory.
+        embedded: for each context its figures, ready to stand in the text; none by default.
+    """
+    drawn = embedded or [{}] * len(run.contexts)
+    sections = [_section(context, own) for context, own in zip(run.contexts, drawn, strict=True)]
+    return render("report.md.j2", _values(run, sections))
 
 
 def _draw(

@@ -18,7 +18,7 @@ from qpabench.reports.statistics import RowSums, row_sums
 BASE_TOLERANCE = 1e-3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """Everything a report is made from.
 

@@ -44,7 +44,7 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RowSums:
     """Per-token NLL summed by test row; rows are what is resampled, for tokens of one row hang together.
 
@@ -78,8 +78,9 @@ def row_sums(nll: NDArray[Any], rows: NDArray[Any]) -> RowSums | None:
     if not np.isfinite(values).all():
         return None
     _, index = np.unique(rows, return_inverse=True)
-    tokens = np.ones(values.size)
-    return RowSums(np.bincount(index, weights=values), np.bincount(index, weights=tokens))
+    tokens: Floats = np.bincount(index).astype(np.float64)
+    summed: Floats = np.bincount(index, weights=values).astype(np.float64)
+    return RowSums(summed, tokens)
 
 
 def average(sums: Sequence[RowSums]) -> RowSums | None:

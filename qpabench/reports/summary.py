@@ -9,12 +9,14 @@ from qpabench.records.record import STATUSES
 from qpabench.reports.groups import Context, Difference, Group, difference
 from qpabench.reports.markdown import Markdown, escape, lead
 from qpabench.reports.metrics import PERPLEXITIES, RANKED_BY
-from qpabench.reports.numbers import count, nats, signed_percent, significant
+from qpabench.reports.numbers import count, nats, percent, signed_percent, significant
 from qpabench.reports.run import Run
 from qpabench.reports.statistics import Interval, mean_and_spread
 
 MOST_NAMED = 6
 MOST_WARNED = 3
+#: a fall by more than this factor reads better as a factor than as a percentage
+LARGE_FACTOR = 10
 PADDED = "perplexity_padded"
 _WORDS = {
     "better": "better than",
@@ -62,7 +64,7 @@ def warnings(context: Context) -> list[Markdown]:
             )
         )
     if len(worse) > MOST_WARNED:
-        said.append(escape(f"The same holds for {count(len(worse) - MOST_WARNED)} further cells."))
+        said.append(escape(f"The same holds for {count(len(worse) - MOST_WARNED)} more, see the table."))
     return said
 
 
@@ -153,10 +155,9 @@ def _padded_better_text_worse(context: Context, group: Group) -> tuple[Group, fl
 
 
 def _fall(now: float, before: float) -> str:
-    share = (before - now) / before
-    if share > 0.995:
+    if before >= LARGE_FACTOR * now:
         return f"a factor of {significant(before / now, 3)}"
-    return f"{100 * share:.2g} %"
+    return percent((before - now) / before)
 
 
 def perplexities_of(context: Context) -> list[str]:

@@ -52,7 +52,7 @@ def planted_cell(label: str, seed: int = 0, **changes: Any) -> dict[str, Any]:
             "target": {"rank": 4},
             "generator": {"start": "random"} if circuit else {},
             "backend": {"shots": None} if circuit else None,
-            "train": {"epochs": 3, "learning_rate": 1e-3, "label": label},
+            "train": {"epochs": 3, "learning_rate": 1e-3, "planted_as": label},
             "evaluate": {"batch_size": 2},
         },
         "behaviour_versions": {"target": 1, "generator": 1},

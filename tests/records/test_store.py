@@ -1,0 +1,132 @@
+"""A run directory holds whole records or none."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qpabench.errors import InputError, RecordError
+from qpabench.records.record import Record
+from qpabench.records.store import RunDirectory, write_atomically
+
+ID = "00112233445566aa"
+
+
+def _record(**metrics: float) -> Record:
+    return Record(cell={"id": ID, "label": "planted"}, status="ok", metrics=metrics)
+
+
+def test_record_is_read_as_written(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.write(_record(perplexity_masked=38.5))
+    assert directory.read(ID) == _record(perplexity_masked=38.5)
+
+
+def test_absent_record_is_none(tmp_path: Path) -> None:
+    assert RunDirectory(tmp_path).read(ID) is None
+
+
+def test_series_is_read_as_written(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.write(_record(), {"train_loss": np.array([3.0, 2.0, 1.0])})
+    np.testing.assert_array_equal(directory.series(ID)["train_loss"], [3.0, 2.0, 1.0])
+
+
+def test_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "record.json"
+    write_atomically(path, b"before")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RecordError, match="No space left"):
+        write_atomically(path, b"after")
+    assert path.read_bytes() == b"before"
+
+
+def test_interrupted_write_leaves_no_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RecordError):
+        write_atomically(tmp_path / "record.json", b"after")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_record_is_set_aside(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.write(_record())
+    path = directory.records / f"{ID}.json"
+    path.write_text(path.read_text(encoding="utf-8")[:-40], encoding="utf-8")
+    with pytest.raises(RecordError, match="not JSON"):
+        directory.read(ID)
+    assert (directory.records / "damaged" / f"{ID}.json").exists()
+
+
+def test_cell_with_damaged_record_counts_as_not_run(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.records.mkdir()
+    (directory.records / f"{ID}.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(RecordError, match="set aside"):
+        directory.read(ID)
+    assert directory.read(ID) is None
+
+
+def test_record_of_another_cell_is_refused(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.write(_record())
+    (directory.records / f"{ID}.json").rename(directory.records / f"{ID[::-1]}.json")
+    with pytest.raises(RecordError, match=f"record of cell '{ID}'"):
+        directory.read(ID[::-1])
+
+
+def test_record_of_a_newer_format_stays_where_it_is(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.records.mkdir()
+    path = directory.records / f"{ID}.json"
+    path.write_text('{"schema_version": 99}', encoding="utf-8")
+    with pytest.raises(RecordError, match="upgrade qpabench"):
+        directory.read(ID)
+    assert path.exists()
+
+
+def test_damaged_series_names_its_file(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.write(_record(), {"train_loss": np.zeros(3)})
+    (directory.records / f"{ID}.npz").write_bytes(b"no archive")
+    with pytest.raises(RecordError, match=rf"{ID}\.npz"):
+        directory.series(ID)
+
+
+def test_pickled_series_is_refused(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.records.mkdir()
+    np.savez(directory.records / f"{ID}.npz", train_loss=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(RecordError, match="cannot read"):
+        directory.series(ID)
+
+
+def test_folder_without_manifest_is_no_run_directory(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"found no run\.json; expected a directory made by"):
+        RunDirectory(tmp_path).manifest()
+
+
+@pytest.mark.parametrize("cells", ['["../../etc"]', '"0123"', "[1]", "{}", "null"])
+def test_manifest_with_odd_cell_ids_is_refused(tmp_path: Path, cells: str) -> None:
+    (tmp_path / "run.json").write_text(f'{{"suite": "x", "cells": {cells}}}', encoding="utf-8")
+    with pytest.raises(InputError, match="no list of cell ids"):
+        RunDirectory(tmp_path).manifest()
+
+
+def test_read_all_names_damaged_files_and_keeps_the_rest(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.write(_record())
+    (directory.records / f"{'f' * 16}.json").write_text("{", encoding="utf-8")
+    directory.write_manifest({"suite": "x", "title": "x", "cells": [ID, "f" * 16, "e" * 16]})
+    records, damaged = directory.read_all()
+    assert ([r.id for r in records], len(damaged)) == ([ID], 1)
