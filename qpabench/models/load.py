@@ -90,7 +90,8 @@ def load_folder(
     except QpabenchError:
         raise
     except Exception as error:  # the hub, the file formats and remote code raise many kinds
-        raise UnavailableError(f"cannot load {source}: {one_line(error)}") from error
+        cause = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UnavailableError(f"cannot load {source}: {one_line(cause)}") from error
     absent = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if absent:
         raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from qpabench import UnavailableError
 from qpabench.cache import file_hash, published
@@ -47,7 +48,7 @@ def write_copy(file: Path, folder: Path) -> None:
 
     with redirect_stderr(StringIO()):  # the reader draws a bar that can't be switched off
         model = load_folder(file.parent, SmolLM2Options(), gguf_file=file.name)
-    config = model.module.config
+    config: Any = model.module.config
     if hasattr(config, "quantization_config"):  # the weights are float now
         del config.quantization_config
     config.save_pretrained(folder)
