@@ -139,5 +139,6 @@ def test_absent_cuda_device_is_unavailable(gpt2_folder):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_model_is_put_on_the_gpu(gpt2_folder):
     assert load(folder_options(gpt2_folder, device="cuda")).head.weight.is_cuda
