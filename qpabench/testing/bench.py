@@ -31,7 +31,7 @@ ANSATZE = {"ry": ansatze.ry, "rx": ansatze.rx, "rxrz": ansatze.rxrz, "ryrz": ans
 FINITE_DIFFERENCE_STEP = 1e-4
 
 
-class CheckFailed(Exception):
+class CheckError(Exception):
     """A check found something wrong; the message says what was found and what was expected."""
 
 
@@ -104,7 +104,7 @@ class Bench:
         """Run once.
 
         Raises:
-            CheckFailed: the result isn't a distribution over the basis states.
+            CheckError: the result isn't a distribution over the basis states.
         """
         with torch.no_grad():
             result = self.backend.probabilities(circuit, angles, shots=shots or self.shots, seed=seed)
@@ -114,22 +114,22 @@ class Bench:
         """Return the result in float64 if it is a distribution over the basis states.
 
         Raises:
-            CheckFailed: wrong type, shape or sign, not finite, or a sum other than 1.
+            CheckError: wrong type, shape or sign, not finite, or a sum other than 1.
         """
         if not isinstance(result, Tensor):
-            raise CheckFailed(f"probabilities returned {type(result).__name__}, expected a torch.Tensor")
+            raise CheckError(f"probabilities returned {type(result).__name__}, expected a torch.Tensor")
         if tuple(result.shape) != (circuit.n_states,):
-            raise CheckFailed(
+            raise CheckError(
                 f"found shape {tuple(result.shape)}, expected ({circuit.n_states},) for "
                 f"{circuit.n_qubits} qubits"
             )
         result = result.detach().cpu().double()
         if not bool(torch.isfinite(result).all()):
-            raise CheckFailed("found a probability that isn't finite, expected finite ones")
+            raise CheckError("found a probability that isn't finite, expected finite ones")
         if float(result.min()) < -EXACT_TOLERANCE:
-            raise CheckFailed(f"found a probability of {float(result.min()):.3g}, expected none below 0")
+            raise CheckError(f"found a probability of {float(result.min()):.3g}, expected none below 0")
         if abs(float(result.sum()) - 1) > EXACT_TOLERANCE:
-            raise CheckFailed(f"probabilities sum to {float(result.sum()):.6f}, expected 1")
+            raise CheckError(f"probabilities sum to {float(result.sum()):.6f}, expected 1")
         return result
 
     def function(self, circuit: Circuit, method: str) -> CircuitFunction:
@@ -143,12 +143,12 @@ class Bench:
         """Compare with the ideal distribution within what exactness, shots or noise allow.
 
         Raises:
-            CheckFailed: they differ by more.
+            CheckError: they differ by more.
         """
         if not self.sampled and not self.entry.noise:
             worst = float((found - ideal).abs().max())
             if worst > EXACT_TOLERANCE:
-                raise CheckFailed(
+                raise CheckError(
                     f"{what}: a probability differs by {worst:.3g} from native, "
                     f"expected at most {EXACT_TOLERANCE:g}"
                 )
@@ -161,7 +161,7 @@ class Bench:
             allowed += NOISE_LIMIT
         apart = distance(found, ideal)
         if apart > allowed:
-            raise CheckFailed(
+            raise CheckError(
                 f"{what}: total variation distance to native is {apart:.4f}, expected at most {allowed:.4f}"
             )
 

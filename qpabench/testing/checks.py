@@ -18,7 +18,7 @@ from qpabench.testing.bench import (
     NOISE_LIMIT,
     NOISE_SHOTS,
     Bench,
-    CheckFailed,
+    CheckError,
     distance,
     expected_distance,
     native,
@@ -30,7 +30,7 @@ from qpabench.testing.bench import (
 LAYERS = 2
 NOISE_LAYERS = 4
 LARGE_QUBITS = 12
-LARGE_SHOTS = 1024
+LARGE_SHOTS = 256
 
 
 def distribution(bench: Bench) -> None:
@@ -60,7 +60,7 @@ def _expect_state(bench: Bench, circuit: Circuit, angles: Tensor, wanted: int, w
     likeliest = int(found.argmax())
     if likeliest != wanted:
         width = circuit.n_qubits
-        raise CheckFailed(
+        raise CheckError(
             f"{what} of {width} gave state {likeliest:0{width}b}, expected {wanted:0{width}b}: "
             "qubit 0 must be the most significant bit, and a CNOT's first qubit its control"
         )
@@ -82,7 +82,7 @@ def batch(bench: Bench) -> None:
     with torch.no_grad():
         rows = bench.backend.batch(circuit, angles, shots=bench.shots, seeds=[1, 2, 3])
     if len(rows) != len(angles):
-        raise CheckFailed(f"batch returned {len(rows)} rows, expected {len(angles)}")
+        raise CheckError(f"batch returned {len(rows)} rows, expected {len(angles)}")
     for index, row in enumerate(rows):
         bench.agree(bench.distribution(circuit, row), native(circuit, angles[index]), f"batch row {index}")
 
@@ -109,7 +109,7 @@ def estimators(bench: Bench) -> None:
     function = bench.function(circuit, "spsa")
     gradient, _ = _gradient(function, circuit)
     if not bool(torch.isfinite(gradient).all()):
-        raise CheckFailed("spsa: found a gradient that isn't finite")
+        raise CheckError("spsa: found a gradient that isn't finite")
     _expect_circuits(function, 1 + 2 * bench.options.spsa_repeats, "spsa")
 
 
@@ -120,9 +120,7 @@ def _gradient(function: CircuitFunction, circuit: Circuit) -> tuple[Tensor, Tens
     leaf = angles.clone().requires_grad_()
     value = function(leaf)
     if not value.requires_grad:
-        raise CheckFailed(
-            "probabilities carry no gradient to the angles, expected one (entry: gradient=True)"
-        )
+        raise CheckError("probabilities carry no gradient to the angles, expected one (entry: gradient=True)")
     (found,) = torch.autograd.grad((value * cotangent).sum(), leaf)
     return found, native_gradient(circuit, angles, cotangent)
 
@@ -135,7 +133,7 @@ def _compare_gradient(
     apart = torch.where(torch.isfinite(found), (found - wanted).abs(), torch.inf)
     worst = int(apart.argmax())
     if float(apart[worst]) > allowed:
-        raise CheckFailed(
+        raise CheckError(
             f"{what}: the derivative by angle {worst} is {float(found[worst]):.6f}, expected "
             f"{float(wanted[worst]):.6f} within {allowed:.2g} (finite differences of native)"
         )
@@ -144,7 +142,7 @@ def _compare_gradient(
 
 def _expect_circuits(function: CircuitFunction, wanted: int, method: str) -> None:
     if function.counts.circuits != wanted:
-        raise CheckFailed(f"{method} ran {function.counts.circuits} circuits, expected {wanted}")
+        raise CheckError(f"{method} ran {function.counts.circuits} circuits, expected {wanted}")
 
 
 def repeatable(bench: Bench) -> None:
@@ -153,7 +151,7 @@ def repeatable(bench: Bench) -> None:
     angles = random_angles(circuit, 51)
     apart = distance(bench.run(circuit, angles, seed=5), bench.run(circuit, angles, seed=5))
     if apart > (0 if bench.sampled else EXACT_TOLERANCE):
-        raise CheckFailed(
+        raise CheckError(
             f"two runs with seed 5 differ (total variation distance {apart:.4g}), expected the same result: "
             "every random draw must come from the seed given"
         )
@@ -164,11 +162,11 @@ def seeds_differ(bench: Bench) -> None:
     circuit = ANSATZE["ry"](bench.n_qubits, LAYERS)
     angles = random_angles(circuit, 51)
     if distance(bench.run(circuit, angles, seed=5), bench.run(circuit, angles, seed=6)) == 0:
-        raise CheckFailed("seeds 5 and 6 gave the same shots, expected different ones: is the seed ignored?")
+        raise CheckError("seeds 5 and 6 gave the same shots, expected different ones: is the seed ignored?")
     with torch.no_grad():
         rows = bench.backend.batch(circuit, torch.stack([angles, angles]), shots=bench.shots, seeds=[5, 6])
     if distance(rows[0], rows[1]) == 0:
-        raise CheckFailed(
+        raise CheckError(
             "two rows of a batch with seeds 5 and 6 gave the same shots, expected different ones"
         )
 
@@ -186,7 +184,7 @@ def special_angles(bench: Bench) -> None:
                 result = bench.backend.probabilities(circuit, leaf, shots=None, seed=1)
                 (gradient,) = torch.autograd.grad(result[0], leaf)
                 if not bool(torch.isfinite(gradient).all()):
-                    raise CheckFailed(f"{what}: found a gradient that isn't finite")
+                    raise CheckError(f"{what}: found a gradient that isn't finite")
 
 
 def one_qubit(bench: Bench) -> None:
@@ -206,9 +204,9 @@ def twelve_qubits(bench: Bench) -> None:
         found = bench.run(circuit, angles, shots=shots)
     except UnsupportedError as error:
         if str(circuit.n_qubits) not in str(error):
-            raise CheckFailed(
-                f"{circuit.n_qubits} qubits were refused with {str(error)!r}, expected a message that says how "
-                "many were found and how many are possible"
+            raise CheckError(
+                f"{circuit.n_qubits} qubits were refused with {str(error)!r}, "
+                "expected a message that says how many were found and how many are possible"
             ) from error
         return
     bench.agree(found, native(circuit, angles), f"{circuit.n_qubits} qubits", shots)
@@ -218,7 +216,7 @@ def qubit_limit(bench: Bench) -> None:
     """One qubit more than ``max_qubits`` is refused before anything runs, with both numbers."""
     most = bench.entry.max_qubits
     if most < 1:
-        raise CheckFailed(f"entry declares max_qubits = {most}, expected at least 1")
+        raise CheckError(f"entry declares max_qubits = {most}, expected at least 1")
     ansatz = AnsatzEntry(
         name="ry", summary="", load="qpabench.circuits.ansatze:ry", angles_shape=lambda n, layers: (layers, n)
     )
@@ -229,10 +227,10 @@ def qubit_limit(bench: Bench) -> None:
     except UnsupportedError as error:
         if str(most) in str(error) and str(most + 1) in str(error):
             return
-        raise CheckFailed(
+        raise CheckError(
             f"{most + 1} qubits were refused with {str(error)!r}, expected both numbers"
         ) from error
-    raise CheckFailed(f"{most + 1} qubits were accepted, expected a refusal above max_qubits = {most}")
+    raise CheckError(f"{most + 1} qubits were accepted, expected a refusal above max_qubits = {most}")
 
 
 def noise(bench: Bench) -> None:
@@ -244,11 +242,12 @@ def noise(bench: Bench) -> None:
     apart = distance(bench.run(circuit, angles, shots=shots), ideal)
     least = EXACT_TOLERANCE if shots is None else expected_distance(ideal, shots) + shots_tolerance(shots)
     if apart <= least:
-        raise CheckFailed(
-            f"total variation distance to the ideal distribution is {apart:.4f}, expected above {least:.4f}: no "
-            "noise can be seen (is the circuit transpiled to gates that carry errors?)"
+        raise CheckError(
+            f"total variation distance to the ideal distribution is {apart:.4f}, expected above {least:.4f}: "
+            "no noise can be seen (is the circuit transpiled to gates that carry errors?)"
         )
     if apart > NOISE_LIMIT:
-        raise CheckFailed(
-            f"total variation distance to the ideal distribution is {apart:.4f}, expected at most {NOISE_LIMIT}"
+        raise CheckError(
+            f"total variation distance to the ideal distribution is {apart:.4f}, "
+            f"expected at most {NOISE_LIMIT}"
         )

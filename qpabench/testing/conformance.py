@@ -10,7 +10,7 @@ from functools import partial
 from qpabench.errors import one_line
 from qpabench.hooks.entries import BackendEntry, BackendOptions
 from qpabench.testing import checks
-from qpabench.testing.bench import ANSATZE, Bench, CheckFailed, make_bench
+from qpabench.testing.bench import ANSATZE, Bench, CheckError, make_bench
 
 Check = Callable[[Bench], None]
 
@@ -96,7 +96,7 @@ def _timed(name: str, work: Callable[[], None]) -> CheckResult:
     started = time.perf_counter()
     try:
         work()
-    except CheckFailed as failure:
+    except CheckError as failure:
         passed, reason = False, str(failure)
     except Exception as error:  # a plugin may raise anything; the kit reports it
         passed, reason = False, f"raised {type(error).__name__}: {one_line(error)}"

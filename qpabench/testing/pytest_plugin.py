@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from qpabench.hooks.entries import BackendEntry, BackendOptions
-from qpabench.testing.bench import Bench, CheckFailed, make_bench
+from qpabench.testing.bench import Bench, CheckError, make_bench
 from qpabench.testing.conformance import checks_for
 
 
@@ -49,7 +49,7 @@ def conformance_test(entry: BackendEntry, **options: Any) -> Callable[..., None]
             pytest.skip(lacking)
         try:
             found[check](bench())
-        except CheckFailed as failure:
+        except CheckError as failure:
             pytest.fail(f"{entry.name}: {check}: {failure}", pytrace=False)
 
     return test

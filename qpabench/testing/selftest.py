@@ -1,4 +1,4 @@
-"""A quick self-test of a backend, for ``qpabench doctor``: one small circuit against the native state vector."""
+"""A quick self-test of a backend, for ``qpabench doctor``: one small circuit against ``native``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qpabench.errors import UnavailableError, one_line
 from qpabench.hooks.entries import BackendEntry, BackendOptions
-from qpabench.testing.bench import ANSATZE, CheckFailed, distance, make_bench, native, random_angles
+from qpabench.testing.bench import ANSATZE, CheckError, distance, make_bench, native, random_angles
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def self_test(entry: BackendEntry, options: BackendOptions) -> SelfTest:
         )
     except UnavailableError as lacking:
         ok, text = False, f"unavailable: {one_line(lacking)}"
-    except CheckFailed as failure:
+    except CheckError as failure:
         ok, text = False, f"wrong: {failure}"
     except Exception as error:  # a plugin may raise anything; doctor goes on
         ok, text = False, f"failed: {type(error).__name__}: {one_line(error)}"

@@ -150,7 +150,7 @@ class NoisyBackend(AerShotsBackend):
         if not set(transpiled.circuit.count_ops()) & set(transpiled.noise.noise_instructions):
             raise UnsupportedError(
                 f"noisy: device {self._noisy.device!r} has no error on any gate of this circuit "
-                f"({', '.join(transpiled.circuit.count_ops())}); expected some noise; take the backend aer-shots"
+                f"({', '.join(transpiled.circuit.count_ops())}); expected some; take the backend aer-shots"
             )
         few = len(transpiled.physical) <= DENSITY_MATRIX_QUBITS
         simulator = AerSimulator(

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pennylane as qml
 import scipy.sparse
 import torch
@@ -86,13 +87,23 @@ class PennyLaneBackend(Backend):
                 f"pennylane: device {self._name!r} gives no gradient, expected one of "
                 f"{', '.join(BACKPROP + ADJOINT)}; set gradient to parameter-shift or spsa"
             )
-        with torch.enable_grad():
-            leaf = angles.detach().cpu().double().requires_grad_()
-            diagonal = scipy.sparse.csr_matrix(scipy.sparse.diags(cotangent.detach().cpu().double().numpy()))
-            observable = qml.SparseHamiltonian(diagonal, wires=range(circuit.n_qubits))
-            tape = qml.tape.QuantumScript(_operations(circuit, leaf), [qml.expval(observable)])
-            (value,) = qml.execute([tape], self._device(circuit.n_qubits), diff_method="adjoint")
-            return torch.autograd.grad(value, leaf)[0].to(angles)
+        device = self._device(circuit.n_qubits)
+        diagonal = scipy.sparse.csr_matrix(scipy.sparse.diags(cotangent.detach().cpu().double().numpy()))
+        observable = qml.SparseHamiltonian(diagonal, wires=range(circuit.n_qubits))
+        rotations = [gate.angle for gate in circuit.gates if gate.angle is not None]
+        tape = qml.tape.QuantumScript(
+            _operations(circuit, angles.detach().cpu().tolist()),
+            [qml.expval(observable)],
+            trainable_params=range(len(rotations)),
+        )
+        # the device is asked directly: on its way through the torch interface the result becomes float32
+        config = qml.devices.ExecutionConfig(gradient_method="adjoint")
+        config = device.setup_execution_config(config, tape)
+        (ready,), _ = device.preprocess_transforms(config)([tape])
+        derivatives = torch.as_tensor(np.array(device.compute_derivatives(ready, config), dtype=np.float64))
+        result = torch.zeros(circuit.n_angles, dtype=torch.float64)
+        result.index_add_(0, torch.tensor(rotations), derivatives.reshape(-1))
+        return result.to(angles)
 
     def describe(self, circuit: Circuit) -> dict[str, object]:
         """Return the device and how it is differentiated."""

@@ -1,0 +1,162 @@
+"""The native state vector against dense matrices, finite differences and the binomial distribution."""
+
+from __future__ import annotations
+
+import math
+
+import dense
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from qpabench.circuits import ansatze
+from qpabench.circuits.circuit import Circuit, Gate
+from qpabench.circuits.native import (
+    NativeBackend,
+    exact_probabilities,
+    layers,
+    permutation,
+    sample_frequencies,
+    state_vector,
+)
+from qpabench.hooks.entries import BackendOptions
+
+DOUBLE = 1e-13  # rounding of a few hundred double-precision products
+STEP = 1e-5
+FINITE_DIFFERENCE = 1e-8  # second-order error STEP**2 plus rounding 1e-16 / STEP, with room
+ANSATZE = {"ry": ansatze.ry, "rx": ansatze.rx, "rxrz": ansatze.rxrz, "ryrz": ansatze.ryrz}
+
+
+def random_circuit(n_qubits: int, n_gates: int, seed: int) -> Circuit:
+    """Draw any gates on any qubits: rotations on rotated qubits, long-range and upward CNOTs."""
+    draw = np.random.default_rng(seed)
+    gates: list[Gate] = []
+    for _ in range(n_gates):
+        name = draw.choice(["rx", "ry", "rz", "cx"] if n_qubits > 1 else ["rx", "ry", "rz"])
+        if name == "cx":
+            control, target = draw.choice(n_qubits, 2, replace=False)
+            gates.append(Gate("cx", (int(control), int(target))))
+        else:
+            angle = sum(gate.angle is not None for gate in gates)
+            gates.append(Gate(name, (int(draw.integers(n_qubits)),), angle))
+    return Circuit(n_qubits, tuple(gates))
+
+
+def angles_of(circuit: Circuit, rows: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(rows, circuit.n_angles, generator=generator, dtype=torch.float64) * 2 - 1) * math.pi
+
+
+@pytest.mark.parametrize("n_qubits", [1, 2, 5, 6])  # 6 has two blocks
+@pytest.mark.parametrize("name", ANSATZE)
+def test_ansatz_probabilities_equal_dense_kronecker_matrices(name: str, n_qubits: int) -> None:
+    circuit = ANSATZE[name](n_qubits, 3)
+    angles = angles_of(circuit, 2)
+    found = exact_probabilities(circuit, angles)
+    for row in range(2):
+        expected = dense.probabilities(circuit, angles[row].numpy())
+        np.testing.assert_allclose(found[row].numpy(), expected, atol=DOUBLE)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_circuit_equals_dense_kronecker_matrices(seed: int) -> None:
+    circuit = random_circuit(1 + seed % 7, 40, seed)
+    angles = angles_of(circuit, 1, seed)
+    expected = dense.probabilities(circuit, angles[0].numpy())
+    np.testing.assert_allclose(exact_probabilities(circuit, angles)[0].numpy(), expected, atol=DOUBLE)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_gradient_equals_finite_differences_of_dense_matrices(seed: int) -> None:
+    circuit = random_circuit(2 + seed, 20, 100 + seed)
+    angles = angles_of(circuit, 1, seed)[0]
+    cotangent = torch.randn(
+        circuit.n_states, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
+    leaf = angles.clone().requires_grad_()
+    (exact_probabilities(circuit, leaf.unsqueeze(0))[0] @ cotangent).backward()
+    assert leaf.grad is not None
+    for index in range(circuit.n_angles):
+        shift = np.zeros(circuit.n_angles)
+        shift[index] = STEP
+        plus = dense.probabilities(circuit, angles.numpy() + shift)
+        minus = dense.probabilities(circuit, angles.numpy() - shift)
+        expected = float(cotangent.numpy() @ (plus - minus) / (2 * STEP))
+        assert float(leaf.grad[index]) == pytest.approx(expected, abs=FINITE_DIFFERENCE)
+
+
+def test_rows_of_a_batch_have_independent_gradients() -> None:
+    circuit = ansatze.ryrz(3, 2)
+    angles = angles_of(circuit, 3).requires_grad_()
+    exact_probabilities(circuit, angles)[1, 5].backward()
+    assert angles.grad is not None
+    assert not angles.grad[[0, 2]].any()
+    assert angles.grad[1].any()
+
+
+def test_a_shared_angle_sums_the_gradients_of_its_gates() -> None:
+    circuit = Circuit(1, (Gate("rx", (0,), 0), Gate("rx", (0,), 0)))
+    angles = torch.tensor([[0.3]], dtype=torch.float64, requires_grad=True)
+    exact_probabilities(circuit, angles)[0, 1].backward()
+    assert angles.grad is not None
+    assert float(angles.grad) == pytest.approx(math.sin(0.6))  # p(1) = sin^2(angle)
+
+
+def test_qubit_0_is_the_most_significant_bit() -> None:
+    circuit = Circuit(3, (Gate("rx", (0,), 0),))
+    found = exact_probabilities(circuit, torch.tensor([[math.pi]], dtype=torch.float64))
+    assert int(found.argmax()) == 0b100
+
+
+def test_ry_circuits_stay_real_and_others_do_not() -> None:
+    assert not state_vector(ansatze.ry(3, 1), angles_of(ansatze.ry(3, 1), 1)).is_complex()
+    assert state_vector(ansatze.rx(3, 1), angles_of(ansatze.rx(3, 1), 1)).is_complex()
+
+
+@pytest.mark.parametrize("value", [0.0, math.pi, -math.pi, 4 * math.pi])
+def test_special_angles_stay_finite_with_finite_gradients(value: float) -> None:
+    circuit = ansatze.rxrz(3, 2)
+    angles = torch.full((1, circuit.n_angles), value, dtype=torch.float64, requires_grad=True)
+    found = exact_probabilities(circuit, angles)
+    found[0, 0].backward()
+    assert angles.grad is not None
+    assert torch.isfinite(found).all()
+    assert torch.isfinite(angles.grad).all()
+
+
+def test_the_result_keeps_the_precision_of_its_angles() -> None:
+    circuit = ansatze.rxrz(2, 1)
+    assert exact_probabilities(circuit, angles_of(circuit, 1).float()).dtype == torch.float32
+
+
+def test_a_run_of_cnots_is_one_permutation() -> None:
+    circuit = ansatze.ry(3, 2)
+    assert [layer.cx for layer in layers(circuit)] == [((0, 1), (1, 2))] * 2
+    assert permutation(2, ((0, 1),)).tolist() == [0, 1, 3, 2]
+
+
+SHOTS = 20_000
+SHOT_TOLERANCE = 5 / (2 * math.sqrt(SHOTS))  # five standard deviations of a frequency of one half
+
+
+def test_frequencies_approach_the_probabilities() -> None:
+    exact = torch.tensor([0.5, 0.3, 0.2, 0.0], dtype=torch.float64)
+    found = sample_frequencies(exact, SHOTS, seed=1)
+    assert float((found - exact).abs().max()) < SHOT_TOLERANCE
+    assert float(found[3]) == 0
+    assert float(found.sum()) == pytest.approx(1)
+
+
+def test_more_shots_than_one_chunk_are_all_drawn() -> None:
+    shots = (1 << 20) + 3
+    found = sample_frequencies(torch.tensor([0.25, 0.75], dtype=torch.float64), shots, seed=1)
+    assert float(found.sum() * shots) == pytest.approx(shots)
+
+
+def test_the_same_seed_draws_the_same_shots_and_another_others() -> None:
+    circuit = ansatze.ry(3, 2)
+    backend, angles = NativeBackend(BackendOptions(shots=500)), angles_of(circuit, 1)[0]
+    first, again, other = (backend.probabilities(circuit, angles, shots=500, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
