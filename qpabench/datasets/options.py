@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -127,6 +128,8 @@ class WikiText2Options(PublishedOptions):
     revision: str = Field(default="main", min_length=1, description="branch, tag or commit on the hub")
 
     repo: ClassVar[str] = "Salesforce/wikitext"
+    #: rows of the published data end in a line end, which the released code encodes too
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {"released-code": {"line_end": True}}
 
     @property
     def config_name(self) -> str:

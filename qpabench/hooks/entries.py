@@ -175,6 +175,7 @@ class DatasetOptions(Options):
     rows: Literal["lines", "blocks"] = Field(
         default="lines", description="lines: one line = one row, padded; blocks: contiguous tokens"
     )
+    line_end: bool = Field(default=False, description="a line keeps its line end, unless it is blank")
     max_length: int = Field(default=512, ge=2, le=131072, description="tokens per row")
     train_rows: int | None = Field(default=None, ge=1, description="rows kept, evenly spaced; absent: all")
     validation_rows: int | None = Field(default=None, ge=1)

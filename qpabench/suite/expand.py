@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -11,7 +12,7 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from qpabench.errors import InputError, PluginError, UnsupportedError, nearest, one_line
+from qpabench.errors import InputError, PluginError, QpabenchError, UnsupportedError, nearest, one_line
 from qpabench.hooks.entries import (
     DatasetOptions,
     GeneratorEntry,
@@ -267,8 +268,10 @@ class _Expander:
                 if value != usual[option] or option in model.always_told
             ]
             fingerprint = ""
-            if isinstance(resolved, (ModelOptions, DatasetOptions)) and not resolved.missing():
-                fingerprint = resolved.fingerprint()
+            if isinstance(resolved, (ModelOptions, DatasetOptions)):
+                # what is published under a name keeps its identity while it isn't here yet
+                with contextlib.suppress(OSError, QpabenchError):
+                    fingerprint = resolved.fingerprint()
             self._choices[key] = Choice(
                 entry=registered.entry,
                 options=resolved,

@@ -42,7 +42,8 @@ def chosen_lines(lines: Sequence[str], options: DatasetOptions, wanted: int | No
     """Return the lines a split is measured on; blocks take the whole split."""
     if options.rows == "blocks":
         return list(lines)
-    return [lines[index] for index in evenly_spaced(len(lines), wanted)]
+    chosen = [lines[index] for index in evenly_spaced(len(lines), wanted)]
+    return [line + "\n" if line.strip() else line for line in chosen] if options.line_end else chosen
 
 
 def make_rows(
