@@ -154,7 +154,9 @@ class NoisyBackend(AerShotsBackend):
             )
         few = len(transpiled.physical) <= DENSITY_MATRIX_QUBITS
         simulator = AerSimulator(
-            noise_model=transpiled.noise, method="density_matrix" if few else "automatic"
+            noise_model=transpiled.noise,
+            method="density_matrix" if few else "automatic",
+            fusion_threshold=1,  # fused noise halves the time of small circuits too
         )
         return Prepared(transpiled.circuit, theta, simulator, transpiled)
 
