@@ -31,6 +31,7 @@ from qpabench.reports.style import (
 MOST_LINES = 10
 MOST_BARS = 30
 MOST_NAMED_POINTS = 24
+MOST_BIG_POINTS = 80
 MOST_LEGEND_ROWS = 14
 #: perplexities spread wider than this need a logarithmic axis
 LOG_FROM_RATIO = 2.5
@@ -72,28 +73,31 @@ def perplexity_over_parameters(context: Context) -> Drawn | None:
         line.set_label(f"untrained base: {significant(base)}")
         handles.append(line)
     named: list[tuple[float, float, str, str]] = []
+    crowded = len(shown) > MOST_BIG_POINTS
+    looks: dict[str, Any] = {"markersize": 3.0} if crowded else {"markeredgecolor": "white"}
     families = _families([g for g, _, _ in shown])
     for index, (name, members) in enumerate(families.items()):
         colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
         own = [(sized[id(g)], *mean_and_spread(g.values(RANKED_BY)), g) for g in members]
         own.sort(key=lambda point: point[:2])
         xs, ys = [n for n, *_ in own], [mean for _, mean, *_ in own]
-        if len(set(xs)) == len(xs):
+        if len(set(xs)) == len(xs) and not crowded:
             axes.plot(xs, ys, color=colour, linewidth=0.9, alpha=0.55, zorder=2)
         spreads = [spread or 0.0 for _, _, spread, _ in own]
         if any(spreads):
             axes.errorbar(xs, ys, yerr=spreads, fmt="none", ecolor=colour, capsize=3, linewidth=1.1, zorder=3)
-        axes.plot(xs, ys, linestyle="none", marker=marker, color=colour, markeredgecolor="white", zorder=4)
+        axes.plot(xs, ys, linestyle="none", marker=marker, color=colour, zorder=4, **looks)
         handles.append(
             Line2D([], [], color=colour, marker=marker, markeredgecolor="white", label=figure_text(name))
         )
-        named += [(n, mean, figure_text(_varied(g, members), 24), colour) for n, mean, _, g in own]
+        names = _names([g for *_, g in own]) if len(shown) <= MOST_NAMED_POINTS else []
+        named += [(x, y, figure_text(name, 24), colour) for x, y, name in zip(xs, ys, names, strict=False)]
     axes.margins(y=0.12)
     axes.set_xlabel("trainable parameters")
     axes.set_ylabel("masked perplexity, test text (lower is better)")
     axes.set_title(figure_text(context.title, 80))
     _legend_below(figure, handles)
-    if len(named) <= MOST_NAMED_POINTS:
+    if named:
         figure.draw_without_rendering()
         place_labels(axes, [point for point in named if point[2]])
     several = any(len(values) > 1 for _, _, values in shown)
@@ -227,16 +231,16 @@ def _style(group: Group) -> dict[str, str]:
     return style | {"start": f"start {start}" if start else ""}
 
 
-def _varied(group: Group, members: Sequence[Group]) -> str:
-    """Name a point by what differs within its family: rank, chunk size, layers."""
-    said = []
+def _names(members: Sequence[Group]) -> list[str]:
+    """Name points by what differs within their family: rank, chunk size, layers."""
+    said: list[list[str]] = [[] for _ in members]
     for part in ("target", "generator", "train"):
-        options = [((g.cell.get("options") or {}).get(part)) or {} for g in members]
-        own = (group.cell.get("options") or {}).get(part) or {}
-        for key in sorted(own):
-            if len({canonical(other.get(key)) for other in options}) > 1:
-                said.append(f"{key.replace('_', ' ')} {own[key]}")
-    return ", ".join(said[:2])
+        options = [((group.cell.get("options") or {}).get(part)) or {} for group in members]
+        for key in sorted({key for own in options for key in own}):
+            if len({canonical(own.get(key)) for own in options}) > 1:
+                for words, own in zip(said, options, strict=True):
+                    words.extend([f"{key.replace('_', ' ')} {own[key]}"] if key in own else [])
+    return [", ".join(words[:2]) for words in said]
 
 
 def _loss(found: Mapping[str, NDArray[Any]]) -> NDArray[np.float64] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -161,6 +162,8 @@ class Context:
     groups: tuple[Group, ...]
     base: Mapping[str, float]
     warnings: tuple[str, ...] = ()
+    _known: dict[tuple[Group, Group | None], Difference] = field(default_factory=dict, repr=False)
+    _sorted: dict[tuple[Group, ...], list[tuple[float, Group]]] = field(default_factory=dict, repr=False)
 
     @property
     def base_nats(self) -> float | None:
@@ -172,38 +175,64 @@ class Context:
         """Compare a cell with the untrained model."""
         if group.log_perplexity is None or self.base_nats is None:
             return None
-        values = [math.log(value) - self.base_nats for value in group.values(RANKED_BY) if value > 0]
-        interval = over_seeds(values) or _rows_interval(group.base_nll, group.nll)
-        return Difference(group.log_perplexity - self.base_nats, interval)
+        if (group, None) not in self._known:
+            values = [math.log(value) - self.base_nats for value in group.values(RANKED_BY) if value > 0]
+            interval = over_seeds(values) or _rows_interval(group.base_nll, group.nll)
+            self._known[group, None] = Difference(group.log_perplexity - self.base_nats, interval)
+        return self._known[group, None]
 
-    def references(self, group: Group) -> list[Group]:
-        """Return the direct cells of the same target, best first; of the same protocol if any is."""
-        target, protocol = group.cell.get("target"), group.cell.get("protocol")
-        same = [g for g in self.groups if g.is_reference and g.cell.get("target") == target]
-        same = [g for g in same if g is not group and g.log_perplexity is not None]
-        return [g for g in same if g.cell.get("protocol") == protocol] or same
+    def against(self, group: Group, other: Group) -> Difference | None:
+        """Compare two cells: paired by seed where they share two, else by test row."""
+        if group.log_perplexity is None or other.log_perplexity is None:
+            return None
+        if (group, other) not in self._known:
+            interval = over_seeds(_paired_by_seed(group, other)) or _rows_interval(other.nll, group.nll)
+            self._known[group, other] = Difference(group.log_perplexity - other.log_perplexity, interval)
+        return self._known[group, other]
+
+    def best_reference(self, group: Group) -> Group | None:
+        """Return the best direct cell of the same target, and of the same protocol if there is one."""
+        found = self._references_of(group)
+        return found[0] if found else None
 
     def nearest_reference(self, group: Group) -> Group | None:
-        """Return the directly trained cell of the same target that is nearest in trainable parameters."""
+        """Return the one of those direct cells that is nearest in trainable parameters."""
         own = group.counted("n_trainable")
-        sized = [(g, g.counted("n_trainable")) for g in self.references(group)]
-        near = [(abs(math.log(size / own)), i) for i, (_, size) in enumerate(sized) if own and size]
-        return sized[min(near)[1]][0] if near else None
+        found = self._references_of(group)
+        if not own or not found:
+            return None
+        by_size = self._by_size(found)
+        place = bisect_left(by_size, own, key=lambda one: one[0])
+        near = by_size[max(0, place - 1) : place + 1]
+        return min(near, key=lambda one: max(one[0], own) / min(one[0], own))[1] if near else None
+
+    def _by_size(self, groups: tuple[Group, ...]) -> list[tuple[float, Group]]:
+        if groups not in self._sorted:
+            sized = [(size, group) for group in groups if (size := group.counted("n_trainable"))]
+            self._sorted[groups] = sorted(sized, key=lambda one: one[0])
+        return self._sorted[groups]
+
+    def _references_of(self, group: Group) -> tuple[Group, ...]:
+        target, protocol = group.cell.get("target"), group.cell.get("protocol")
+        same = self._references.get((target, protocol)) or self._references.get((target, None)) or ()
+        return () if group.is_reference else same
+
+    @cached_property
+    def _references(self) -> dict[tuple[object, object], tuple[Group, ...]]:
+        found: dict[tuple[object, object], list[Group]] = {}
+        for group in self.groups:
+            if group.is_reference and group.log_perplexity is not None:
+                for protocol in (group.cell.get("protocol"), None):
+                    found.setdefault((group.cell.get("target"), protocol), []).append(group)
+        return {key: tuple(groups) for key, groups in found.items()}
 
 
-def difference(group: Group, other: Group) -> Difference | None:
-    """Compare two cells: paired by seed where they share two, else by test row."""
-    if group.log_perplexity is None or other.log_perplexity is None:
-        return None
-    by_seed = [
+def _paired_by_seed(group: Group, other: Group) -> list[float]:
+    ours, theirs = (
         {r.cell.get("seed"): r.metrics[RANKED_BY] for r in g.records if r.metrics.get(RANKED_BY, 0) > 0}
         for g in (group, other)
-    ]
-    shared = [seed for seed in by_seed[0] if seed in by_seed[1]]
-    paired = over_seeds([math.log(by_seed[0][seed] / by_seed[1][seed]) for seed in shared])
-    return Difference(
-        group.log_perplexity - other.log_perplexity, paired or _rows_interval(other.nll, group.nll)
     )
+    return [math.log(value / theirs[seed]) for seed, value in ours.items() if seed in theirs]
 
 
 def _rows_interval(a: Mapping[str, RowSums], b: Mapping[str, RowSums]) -> Interval | None:

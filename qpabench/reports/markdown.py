@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -30,6 +31,11 @@ def escape(text: object) -> Markdown:
     """
     if isinstance(text, Markdown):
         return text
+    return _escaped(str(text))
+
+
+@lru_cache(maxsize=65_536)  # a label stands in many tables
+def _escaped(text: str) -> Markdown:
     shown = one_line(text, LONGEST_TEXT)
     shown = _MARKUP.sub(r"\\\1", shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
     # GitHub turns bare addresses into links, in tables too

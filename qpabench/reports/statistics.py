@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -18,6 +18,8 @@ SEED = 20250213
 #: fewer rows than this say too little about the text for an interval
 FEWEST_ROWS = 5
 _BLOCK = 256
+#: up to here the drawn rows are kept for the next cell (at most 130 MB), past it they are drawn anew
+MOST_KEPT_ROWS = 8192
 
 Floats = NDArray[np.float64]
 
@@ -90,15 +92,24 @@ def average(sums: Sequence[RowSums]) -> RowSums | None:
     return RowSums(np.mean([one.nll for one in sums], axis=0), sums[0].tokens)
 
 
-@lru_cache(maxsize=1)
-def _weights(n_rows: int) -> NDArray[np.float32]:
+def _blocks(n_rows: int) -> Iterator[Floats]:
+    """Yield how often each row is drawn, (some resamples, n_rows) at a time: all of them can be gigabytes."""
     generator = np.random.default_rng(SEED)
     share = np.full(n_rows, 1 / n_rows)
-    blocks = [
-        generator.multinomial(n_rows, share, size=min(_BLOCK, RESAMPLES - start)).astype(np.float32)
-        for start in range(0, RESAMPLES, _BLOCK)
-    ]
-    return np.concatenate(blocks)  # (resamples, rows)
+    for start in range(0, RESAMPLES, _BLOCK):
+        yield generator.multinomial(n_rows, share, size=min(_BLOCK, RESAMPLES - start)).astype(np.float64)
+
+
+@lru_cache(maxsize=1)
+def _kept_blocks(n_rows: int) -> list[Floats]:
+    return list(_blocks(n_rows))
+
+
+def _resampled(columns: Floats) -> Floats:
+    """Sum columns of shape (n_rows, k) over rows drawn with replacement; returns (RESAMPLES, k)."""
+    n_rows = len(columns)
+    blocks = _kept_blocks(n_rows) if n_rows <= MOST_KEPT_ROWS else _blocks(n_rows)
+    return np.concatenate([block @ columns for block in blocks])
 
 
 def paired_bootstrap(a: RowSums, b: RowSums, *, perplexity: bool = False) -> Interval | None:
@@ -115,18 +126,13 @@ def paired_bootstrap(a: RowSums, b: RowSums, *, perplexity: bool = False) -> Int
     n_rows = a.tokens.size
     if n_rows < FEWEST_ROWS or not np.array_equal(a.tokens, b.tokens):
         return None
-    sums = _weighted(_weights(n_rows), np.stack([a.nll, b.nll, a.tokens], axis=1))
+    sums = _resampled(np.stack([a.nll, b.nll, a.tokens], axis=1))
     means_a, means_b = sums[:, 0] / sums[:, 2], sums[:, 1] / sums[:, 2]
     differences = np.exp(means_b) - np.exp(means_a) if perplexity else means_b - means_a
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(differences, [tail, 1 - tail])
+    differences.sort()
+    left_out = round((1 - CONFIDENCE) / 2 * RESAMPLES)
+    low, high = differences[left_out], differences[-1 - left_out]
     return Interval(float(low), float(high), "test rows", n_rows)
-
-
-def _weighted(weights: NDArray[np.float32], stacked: Floats) -> Floats:
-    """Multiply in blocks: the weights stay float32 in memory, the sums are float64."""
-    blocks = [weights[i : i + _BLOCK].astype(np.float64) @ stacked for i in range(0, len(weights), _BLOCK)]
-    return np.concatenate(blocks)
 
 
 def over_seeds(differences: Sequence[float]) -> Interval | None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from qpabench.records.record import STATUSES
-from qpabench.reports.groups import Context, Difference, Group, difference
+from qpabench.reports.groups import Context, Difference, Group
 from qpabench.reports.markdown import Markdown, escape, lead
 from qpabench.reports.metrics import PERPLEXITIES, RANKED_BY
 from qpabench.reports.numbers import count, nats, percent, signed_percent, significant
@@ -113,8 +113,8 @@ def _kind(context: Context, kind: str, groups: Sequence[Group]) -> list[Markdown
         said.append(_verdicts(kind, "the untrained base", against_base))
     if groups[0].is_reference:
         return said
-    best = {id(group): found[0] for group in groups if (found := context.references(group))}
-    against_best = [(g, d) for g in groups if id(g) in best and (d := difference(g, best[id(g)])) is not None]
+    best = {group: found for group in groups if (found := context.best_reference(group)) is not None}
+    against_best = [(g, d) for g, other in best.items() if (d := context.against(g, other)) is not None]
     if against_best:
         labels = dict.fromkeys(reference.label for reference in best.values())
         named = f"the best {next(iter(best.values())).kind}"

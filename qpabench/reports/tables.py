@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from qpabench.records.record import Record
-from qpabench.reports.groups import Context, Difference, Group, alone, canonical, difference
+from qpabench.reports.groups import Context, Difference, Group, alone, canonical
 from qpabench.reports.markdown import Markdown, escape, join, link, table
 from qpabench.reports.metrics import BASE_PREFIX, PERPLEXITIES, metric
 from qpabench.reports.numbers import count, nats, of_kind, significant
@@ -51,10 +51,10 @@ def ranking(context: Context) -> Markdown:
         row: list[object] = [place if group.log_perplexity is not None else "", group.label]
         row += [_counted(group, "n_trainable")] if with_trainable else []
         row += [_over_seeds(group, name) for name in names]
-        best = context.references(group)[:1]
+        best = context.best_reference(group)
         row += [
             _difference_text(context.against_base(group)),
-            _difference_text(difference(group, best[0])) if best and not group.is_reference else "",
+            _difference_text(context.against(group, best)) if best else "",
         ]
         row += [str(group.n)] if several else []
         row += [records_of(group)]
@@ -82,10 +82,10 @@ def equal_budget(context: Context) -> Markdown | None:
     """Each generated cell beside the direct cell of the same target nearest to it in trainable parameters."""
     rows = []
     for group in context.groups:
-        other = None if group.is_reference else context.nearest_reference(group)
+        other = context.nearest_reference(group)
         if other is None:
             continue
-        against = difference(group, other)
+        against = context.against(group, other)
         rows.append(
             [
                 group.label,
@@ -221,7 +221,7 @@ def _difference_text(against: Difference | None) -> str:
 
 
 def _step_ratio(context: Context, group: Group) -> str:
-    if group.is_reference or not group.alone:
+    if not group.alone:
         return ""
     other, own = context.nearest_reference(group), group.mean(TIMES[0])
     if (
