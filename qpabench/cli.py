@@ -257,7 +257,7 @@ def plugin_check(
     settings: Annotated[list[str] | None, typer.Option("--set", help="OPTION=VALUE of the backend")] = None,
 ) -> None:
     """Run the conformance kit on a backend."""
-    from qpabench.testing.conformance import check_backend
+    from qpabench.testing.command import check_backend
 
     passed = True
     for result in check_backend(name, settings or []):
