@@ -102,4 +102,6 @@ def test_gradients_of_the_mapping_model_agree(case: Reference, part: str, index:
 
 
 def test_the_whole_mapping_model_is_compared(case: Reference) -> None:
-    assert len(case.generator.mapping.layers) == sum(name.startswith("mapping_weight_grad") for name in case.given)
+    assert len(case.generator.mapping.layers) == sum(
+        name.startswith("mapping_weight_grad") for name in case.given
+    )
