@@ -26,6 +26,7 @@ from qpabench.reports.style import (
     figure_text,
     place_labels,
     readable_log,
+    two_lines,
 )
 
 MOST_LINES = 10
@@ -159,7 +160,8 @@ def where_the_time_goes(context: Context) -> Drawn | None:
         for name, value in found.items():
             totals[name] = totals.get(name, 0.0) + value
     names = [name for name in sorted(totals, key=lambda n: (-totals[n], n)) if totals[name] > 0]
-    figure, axes = _canvas(1.5 + 0.3 * len(shown))
+    labels = [two_lines(group.label) for group, _ in shown]
+    figure, axes = _canvas(1.2 + sum(0.25 + 0.13 * label.count("\n") for label in labels))
     rows = np.arange(len(shown))
     left = np.zeros(len(shown))
     for index, name in enumerate(names):
@@ -179,7 +181,7 @@ def where_the_time_goes(context: Context) -> Drawn | None:
             va="center",
             fontsize=8,
         )
-    axes.set_yticks(rows, [figure_text(group.label, 46) for group, _ in shown])
+    axes.set_yticks(rows, labels)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlim(0, float(left.max()) * 1.12)

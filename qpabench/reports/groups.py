@@ -171,6 +171,14 @@ class Context:
         value = self.base.get(RANKED_BY)
         return math.log(value) if value is not None and value > 0 else None
 
+    def place(self, group: Group) -> int:
+        """Return a ranked cell's place, 1 being the best."""
+        return self._places[group]
+
+    @cached_property
+    def _places(self) -> dict[Group, int]:
+        return {group: place for place, group in enumerate(self.groups, start=1)}
+
     def against_base(self, group: Group) -> Difference | None:
         """Compare a cell with the untrained model."""
         if group.log_perplexity is None or self.base_nats is None:

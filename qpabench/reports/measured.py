@@ -52,13 +52,13 @@ def text_scored(context: Context) -> Markdown | None:
 
 def settings(run: Run) -> Markdown | None:
     """Table of every option and of what was really used."""
-    records = list(run.records)
+    records = list(run.named)
     return collapsed(records, [_settings(record) for record in records], len(records))
 
 
 def provenance(run: Run) -> Markdown | None:
     """Table of versions, commit, hardware and threads; identical values once."""
-    records = [record for record in run.records if record.provenance]
+    records = [record for record in run.named if record.provenance]
     values = [_provenance(record) for record in records]
     return collapsed(records, values, len(records))
 
@@ -72,12 +72,13 @@ def _settings(record: Record) -> dict[str, object]:
         chosen |= flat(options.get(part), part)
     chosen |= flat(cell.get("data") or {}, "fingerprint")
     chosen |= flat(cell.get("behaviour_versions") or {}, "behaviour version")
+    chosen |= flat(record.provenance.get("data") or {}, "data used")
     chosen["ran alone"] = record.timing.get("alone")
     return {key: value for key, value in chosen.items() if value is not None}
 
 
 def _provenance(record: Record) -> dict[str, object]:
-    found = {k: v for k, v in record.provenance.items() if k not in ("seed", "protocol")}
+    found = {k: v for k, v in record.provenance.items() if k not in ("seed", "protocol", "data")}
     return {key: value for key, value in flat(found).items() if value is not None}
 
 

@@ -87,6 +87,7 @@ _KNOWN = {
             "tokenizer.",
         ),
         Metric("n_trainable", "trainable", "parameters", True, "numbers an optimizer updates"),
+        Metric("n_free", "trained directly", "parameters", True, "numbers of the target among them"),
         Metric("n_theta", "angles", "parameters", True, "circuit angles among them"),
         Metric("n_mapping", "mapping", "parameters", True, "numbers outside the circuit among them"),
         Metric("n_generated", "generated", "count", None, "numbers put into the target"),

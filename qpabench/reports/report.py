@@ -115,6 +115,8 @@ def _values(run: Run, sections: list[dict[str, object]]) -> dict[str, object]:
         "profile": manifest.get("profile"),
         "version": manifest.get("version"),
         "command": code(command) if command else None,
+        "purpose": manifest.get("summary"),
+        "shared": run.shared,
         "overview": summary.overview(run),
         "sections": sections,
         "not_ok": tables.not_ok(run),

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from textwrap import wrap
 from typing import Any
 
 import matplotlib as mpl
@@ -25,7 +26,7 @@ HATCH = "////"
 GREY = "#555555"
 WIDTH_INCHES = 7.0
 DPI = 150
-LONGEST_LABEL = 60
+LONGEST_LABEL = 90
 _STYLE: dict[Any, object] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs everywhere
     "font.size": 9.0,
@@ -73,6 +74,11 @@ def figure_text(text: object, longest: int = LONGEST_LABEL) -> str:
     """Make text safe to draw: one line, only glyphs that the font has."""
     glyphs = _glyphs()
     return "".join(char if ord(char) in glyphs else "□" for char in one_line(text, longest))
+
+
+def two_lines(text: object, width: int = 40) -> str:
+    """Make text safe to draw beside an axis: at most two lines, cut with an ellipsis."""
+    return "\n".join(wrap(figure_text(text, 4 * width), width, max_lines=2, placeholder=" …"))
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,8 @@ from qpabench.reports.numbers import count, nats, percent, signed_percent, signi
 from qpabench.reports.run import Run
 from qpabench.reports.statistics import Interval, mean_and_spread
 
-MOST_NAMED = 6
+MOST_NAMED = 2
+MOST_PLACES = 12
 MOST_WARNED = 3
 #: a fall by more than this factor reads better as a factor than as a percentage
 LARGE_FACTOR = 10
@@ -57,9 +58,12 @@ def warnings(context: Context) -> list[Markdown]:
     for group, padded, masked in worse[:MOST_WARNED]:
         fall = _fall(padded, context.base[PADDED])
         change = f"{significant(context.base[RANKED_BY])} → {significant(masked)}"
+        against = context.against_base(group)
+        unsure = against is not None and against.verdict == "not told apart"
+        note = ", too little for these test rows to tell" if unsure else ""
         said.append(
             escape(
-                f"{group.label}: padded fell by {fall} while the text got worse (masked {change}). "
+                f"{group.label}: padded fell by {fall} while the text got worse (masked {change}{note}). "
                 "It learnt to predict padding, not text."
             )
         )
@@ -110,7 +114,7 @@ def _kind(context: Context, kind: str, groups: Sequence[Group]) -> list[Markdown
     said = []
     against_base = [(g, d) for g in groups if (d := context.against_base(g)) is not None]
     if against_base:
-        said.append(_verdicts(kind, "the untrained base", against_base))
+        said.append(_verdicts(context, kind, "the untrained base", against_base))
     if groups[0].is_reference:
         return said
     best = {group: found for group in groups if (found := context.best_reference(group)) is not None}
@@ -119,11 +123,11 @@ def _kind(context: Context, kind: str, groups: Sequence[Group]) -> list[Markdown
         labels = dict.fromkeys(reference.label for reference in best.values())
         named = f"the best {next(iter(best.values())).kind}"
         which = f" ({labels.popitem()[0]})" if len(labels) == 1 else " of the same protocol"
-        said.append(_verdicts(kind, named + which, against_best))
+        said.append(_verdicts(context, kind, named + which, against_best))
     return said
 
 
-def _verdicts(kind: str, other: str, found: Sequence[tuple[Group, Difference]]) -> Markdown:
+def _verdicts(context: Context, kind: str, other: str, found: Sequence[tuple[Group, Difference]]) -> Markdown:
     if len(found) == 1:
         group, against = found[0]
         how = f"{nats(against.nats)} nats per token, {interval_text(against.interval)}, {runs_note(group)}"
@@ -132,9 +136,7 @@ def _verdicts(kind: str, other: str, found: Sequence[tuple[Group, Difference]]) 
     for verdict in _WORDS:
         groups = [group for group, against in found if against.verdict == verdict]
         if groups:
-            named = ", ".join(group.label for group in groups[:MOST_NAMED])
-            more = f" and {count(len(groups) - MOST_NAMED)} more" if len(groups) > MOST_NAMED else ""
-            said.append(f"{count(len(groups))} of {count(len(found))} {verdict} ({named}{more})")
+            said.append(f"{count(len(groups))} of {count(len(found))} {verdict} ({_named(context, groups)})")
     single = sum(group.n == 1 for group, _ in found)
     note = (
         "; one run each, no inference."
@@ -144,6 +146,15 @@ def _verdicts(kind: str, other: str, found: Sequence[tuple[Group, Difference]]) 
         else "."
     )
     return lead(kind, f"against {other}: {'; '.join(said)}{note}")
+
+
+def _named(context: Context, groups: Sequence[Group]) -> str:
+    """Name few cells in full, many by their place in the ranking."""
+    if len(groups) <= MOST_NAMED:
+        return ", ".join(group.label for group in groups)
+    places = [str(context.place(group)) for group in groups[:MOST_PLACES]]
+    more = f" and {count(len(groups) - MOST_PLACES)} more" if len(groups) > MOST_PLACES else ""
+    return f"places {', '.join(places)}{more}"
 
 
 def _padded_better_text_worse(context: Context, group: Group) -> tuple[Group, float, float] | None:

@@ -16,6 +16,7 @@ from qpabench.reports.summary import perplexities_of, spread_text
 NOT_ALONE = "†"
 LEDGER = (
     "n_trainable",
+    "n_free",
     "n_theta",
     "n_mapping",
     "n_generated",
@@ -131,7 +132,7 @@ def not_ok(run: Run) -> Markdown | None:
     """Every planned cell that has no numbers, and why."""
     rows: list[list[object]] = [
         [record.label, record.status, record.reason, link("record", f"records/{record.id}.json")]
-        for record in run.records
+        for record in run.named
         if record.status != "ok"
     ]
     rows += [[cell_id, "no record", note, ""] for cell_id, note in run.absent]
@@ -153,7 +154,7 @@ def collapsed(
         cells: dict[str, list[str]] = {}
         for record, some in zip(records, values, strict=True):
             if key in some:
-                cells.setdefault(_shown(some[key]), []).append(record.label)
+                cells.setdefault(_shown(key, some[key]), []).append(record.label)
         if set(cells) == {""}:
             continue
         if len(cells) == 1 and len(next(iter(cells.values()))) == total:
@@ -179,18 +180,15 @@ def _with_cells(value: str, labels: Sequence[str], total: int) -> Markdown:
     return Markdown(f"{escape(value)} ({count(len(labels))} of {count(total)} cells)")
 
 
-def _shown(value: object) -> str:
+def _shown(key: str, value: object) -> str:
     if value is None or value == {} or value == []:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return (
-        value
-        if isinstance(value, str)
-        else str(value)
-        if isinstance(value, (int, float))
-        else canonical(value)
-    )
+    if isinstance(value, (int, float)):
+        kind = metric(key.rpartition(".")[2]).kind
+        return of_kind(kind, value) if kind == "bytes" else f"{value:.6g}" if value % 1 else str(value)
+    return value if isinstance(value, str) else canonical(value)
 
 
 def _counted(group: Group, name: str) -> str:
