@@ -23,10 +23,10 @@ from qpabench.reports.style import (
     MARKERS,
     PALETTE,
     WIDTH_INCHES,
+    few_lines,
     figure_text,
     place_labels,
     readable_log,
-    two_lines,
 )
 
 MOST_LINES = 10
@@ -68,6 +68,7 @@ def perplexity_over_parameters(context: Context) -> Drawn | None:
     readable_log(axes, "x", min(sizes) / 1.6, max(sizes) * 1.6)
     if max(highs) > LOG_FROM_RATIO * min(highs):
         readable_log(axes, "y", min(highs), max(highs))
+    several = any(len(values) > 1 for _, _, values in shown)
     handles: list[Line2D] = []
     if base:
         line = axes.axhline(base, color=GREY, linestyle=(0, (5, 3)), linewidth=1.2, zorder=1)
@@ -100,8 +101,7 @@ def perplexity_over_parameters(context: Context) -> Drawn | None:
     _legend_below(figure, handles)
     if named:
         figure.draw_without_rendering()
-        place_labels(axes, [point for point in named if point[2]])
-    several = any(len(values) > 1 for _, _, values in shown)
+        place_labels(axes, [point for point in named if point[2]], bars=several)
     note = "Error bars: standard deviation over seeds." if several else "One run a point: no inference."
     return Drawn(figure, f"Masked perplexity over trainable parameters. {note}")
 
@@ -160,7 +160,7 @@ def where_the_time_goes(context: Context) -> Drawn | None:
         for name, value in found.items():
             totals[name] = totals.get(name, 0.0) + value
     names = [name for name in sorted(totals, key=lambda n: (-totals[n], n)) if totals[name] > 0]
-    labels = [two_lines(group.label) for group, _ in shown]
+    labels = [few_lines(group.label) for group, _ in shown]
     figure, axes = _canvas(1.2 + sum(0.25 + 0.13 * label.count("\n") for label in labels))
     rows = np.arange(len(shown))
     left = np.zeros(len(shown))
@@ -181,7 +181,7 @@ def where_the_time_goes(context: Context) -> Drawn | None:
             va="center",
             fontsize=8,
         )
-    axes.set_yticks(rows, labels)
+    axes.set_yticks(rows, labels, fontsize=8)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlim(0, float(left.max()) * 1.12)

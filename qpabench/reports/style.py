@@ -76,9 +76,9 @@ def figure_text(text: object, longest: int = LONGEST_LABEL) -> str:
     return "".join(char if ord(char) in glyphs else "□" for char in one_line(text, longest))
 
 
-def two_lines(text: object, width: int = 40) -> str:
-    """Make text safe to draw beside an axis: at most two lines, cut with an ellipsis."""
-    return "\n".join(wrap(figure_text(text, 4 * width), width, max_lines=2, placeholder=" …"))
+def few_lines(text: object, width: int = 42) -> str:
+    """Make text safe to draw beside an axis: at most three lines, cut with an ellipsis."""
+    return "\n".join(wrap(figure_text(text, 4 * width), width, max_lines=3, placeholder=" …"))
 
 
 @lru_cache(maxsize=1)
@@ -108,20 +108,22 @@ def short(value: float) -> str:
     return f"{value:,.6g}"
 
 
-def place_labels(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
+def place_labels(axes: Axes, points: Sequence[tuple[float, float, str, str]], *, bars: bool) -> None:
     """Write a label beside each point, where it covers no point and no other label, or not at all.
 
     Args:
         axes: with final limits.
         points: x, y, text, colour.
+        bars: points carry error bars, so straight above and below are taken.
     """
     figure = axes.figure
     canvas = figure.canvas
     renderer = canvas.get_renderer() if hasattr(canvas, "get_renderer") else None
     taken = [(*axes.transData.transform((x, y)), 6.0, 6.0) for x, y, _, _ in points]
     frame = axes.get_window_extent(renderer)
+    offsets = _OFFSETS[2:] if bars else _OFFSETS
     for x, y, text, colour in points:
-        for dx, dy, ha, va in _OFFSETS:
+        for dx, dy, ha, va in offsets:
             note = axes.annotate(
                 text,
                 (x, y),

@@ -258,3 +258,16 @@ def test_base_that_cells_disagree_on_is_a_warning(tmp_path: Path) -> None:
     other = planted_record("other", metrics={"base_perplexity_masked": BASE_MASKED * 1.01})
     report = report_of(planted_run(tmp_path, planted_record("one"), other))
     assert "Cells disagree on the untrained base" in report
+
+
+def test_parts_of_labels_that_all_cells_share_are_said_once(tmp_path: Path) -> None:
+    records = [planted_record(f"lora(rank={r}) · direct · seed 0") for r in (1, 2)]
+    report = report_of(planted_run(tmp_path, *records))
+    assert "left out of their names below: direct, seed 0." in report
+    assert [row[0] for row in rows_under(report, "### Parameters")[1:]] == ["lora(rank=1)", "lora(rank=2)"]
+
+
+def test_exported_labels_stay_whole(tmp_path: Path) -> None:
+    write_report(planted_run(tmp_path, *(planted_record(f"lora(rank={r}) · seed 0") for r in (1, 2))))
+    labels = pq.read_table(tmp_path / "results.parquet")["label"].to_pylist()
+    assert labels == ["lora(rank=1) · seed 0", "lora(rank=2) · seed 0"]
