@@ -99,9 +99,15 @@ class Cell:
         parts = [self.target.label, self.generator.label]
         if self.backend is not None and self.ansatz is not None:
             parts.append(f"{self.backend.label}/{self.ansatz.label}")
-        training = f"lr {self.train.learning_rate:g}, {self.train.epochs} epochs"
+        training = ", ".join(self._told_training())
         parts += [self.model.name, self.dataset.name, self.protocol, training, f"seed {self.seed}"]
         return " · ".join(parts)
+
+    def _told_training(self) -> list[str]:
+        told = [f"lr {self.train.learning_rate:g}", f"{self.train.epochs} epochs", f"{self.train.loss} loss"]
+        shown = {"learning_rate", "epochs", "loss"}
+        fields = TrainOptions.model_fields
+        return told + [f"{k}={v}" for k, v in self.train if k not in shown and v != fields[k].default]
 
     @property
     def n_trainable(self) -> int | None:
@@ -154,9 +160,14 @@ class Cell:
 
 
 def circuit_facts(
-    backend: Choice | None, ansatz: Choice | None, ledger: Ledger | None
+    backend: Choice | None, ansatz: Choice | None, ledger: Ledger | None, *, by_gradient: bool = True
 ) -> tuple[int, int]:
     """Return (n_theta, circuits per step); both 0 where no circuit is used.
+
+    Args:
+        backend, ansatz: of the cell, None where no circuit is used.
+        ledger: its qubits and layers.
+        by_gradient: False where the angles are searched without gradients.
 
     Raises:
         UnsupportedError: the backend can't serve the options.
@@ -172,7 +183,7 @@ def circuit_facts(
             f"{ledger.n_qubits} qubits are more than backend {backend.name} takes; "
             f"expected at most {backend.entry.max_qubits}"
         )
-    if not ledger.trains_theta:
+    if not (ledger.trains_theta and by_gradient):
         backend.entry.gradient_method(backend.options)
         return n_theta, 1
     return n_theta, backend.entry.circuits_per_step(backend.options, n_theta)

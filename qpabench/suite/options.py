@@ -27,6 +27,11 @@ class TrainOptions(Options):
     loss: Literal["padded", "masked"] = Field(
         default="padded", description="padded: padding is scored too, as the released code does"
     )
+    theta_optimizer: Literal["adamw", "cobyla", "nelder-mead"] = Field(
+        default="adamw", description="cobyla, nelder-mead: angles searched after each epoch, without gradients"
+    )
+    theta_evaluations: int = Field(default=100, ge=1, description="evaluations of a gradient-free search, per epoch")
+    theta_rows: int = Field(default=8, ge=1, description="training rows a gradient-free search looks at")
     preset: Literal["none", "paper"] = Field(
         default="none", description="paper: learning rate, epochs and warm-up of Tables 4 to 7"
     )

@@ -21,10 +21,14 @@ from qpabench.hooks.entries import DatasetOptions, LayerShape
 from qpabench.randomness import derive_seed
 from qpabench.suite.cell import Cell
 from qpabench.suite.options import TrainOptions
+from qpabench.training.agreement import agreement
 from qpabench.training.build import Built, build
 from qpabench.training.evaluate import measure
 from qpabench.training.features import Features, Split
 from qpabench.training.head import fast_loss
+from qpabench.training.search import search_theta
+
+LONGEST_FACT = 64  # longer lists go into the series file
 
 #: Told (step, steps, loss in nats) while a cell trains.
 StepProgress = Callable[[int, int, float], None]
@@ -101,6 +105,11 @@ def run_cell(cell: Cell, features: Features, progress: StepProgress | None = Non
     d_out, d_in = features.weight.shape
     built = build(cell, LayerShape(d_in, d_out, n_positions=options.max_length))
     built.target.prepare(features.weight)
+    facts: dict[str, object] = {}
+    agreed: dict[str, float] = {}
+    theta = built.generator.theta()
+    if built.circuit is not None and theta is not None:
+        agreed = agreement(built.circuit, theta, cell.seed)
     trained = train(built, features, cell.train, cell.seed, progress)
     evaluation_started = time.perf_counter()
     built.generator.eval()
@@ -108,20 +117,21 @@ def run_cell(cell: Cell, features: Features, progress: StepProgress | None = Non
         metrics, series = measure(features, built.target, built.generator, cell.evaluate)
     evaluation_seconds = time.perf_counter() - evaluation_started
     counted = count_parameters(built, cell.ledger.n_free if cell.ledger else 0)
-    metrics = metrics | counted | trained.metrics | {"eval_seconds": evaluation_seconds}
+    metrics = metrics | counted | agreed | trained.metrics | {"eval_seconds": evaluation_seconds}
     if cell.ledger is not None and cell.n_trainable != counted["n_trainable"]:
         raise NumericalError(
             f"the plan counts {cell.n_trainable} trainable numbers, the optimizer updates {counted['n_trainable']}"
         )
-    facts: dict[str, object] = {}
     if built.circuit is not None:
         metrics["n_qubits"] = built.circuit.circuit.n_qubits
         metrics["circuits_executed"] = built.circuit.counts.circuits
         metrics["shots_executed"] = built.circuit.counts.shots
-        facts = {
-            "gradient": built.circuit.method,
-            **built.circuit.backend.describe(built.circuit.circuit),
-        }
+        facts["gradient"] = built.circuit.method if cell.train.theta_optimizer == "adamw" else "none"
+        for name, fact in built.circuit.backend.describe(built.circuit.circuit).items():
+            if isinstance(fact, list) and len(fact) > LONGEST_FACT:
+                series[f"circuit_{name}"] = np.asarray(fact)
+            else:
+                facts[name] = fact
     metrics["peak_memory_bytes"] = peak_memory_bytes(features.weight.device)
     phases = trained.phases | {"evaluation": evaluation_seconds}
     state = {name: value.detach().cpu().contiguous() for name, value in built.generator.state_dict().items()}
@@ -154,6 +164,9 @@ def train(
     generator, split = built.generator, features.splits["train"]
     theta = generator.theta()
     others = [p for p in generator.parameters() if p is not theta and p.requires_grad]
+    searched = theta if theta is not None and options.theta_optimizer != "adamw" else None
+    if searched is not None:
+        searched.requires_grad_(False)
     groups: list[dict[str, Any]] = [{"params": others, "lr": options.learning_rate}] if others else []
     if theta is not None and theta.requires_grad:
         groups.append({"params": [theta], "lr": options.learning_rate_theta or options.learning_rate})
@@ -197,6 +210,10 @@ def train(
         losses[step], seconds[step] = value, time.perf_counter() - started
         if progress is not None:
             progress(step + 1, n_steps, value)
+        if searched is not None and (step + 1) % max(1, n_steps // options.epochs) == 0:
+            _search(built, features, searched, options)
+    if searched is not None:
+        searched.requires_grad_(True)
     metrics = {"n_steps": float(n_steps), "train_seconds": time.perf_counter() - train_started}
     series: dict[str, NDArray[Any]] = {"train_loss": losses, "step_seconds": seconds}
     if n_steps:
@@ -217,13 +234,28 @@ def train(
     return Trained(metrics, phases, series)
 
 
+def _search(built: Built, features: Features, theta: torch.nn.Parameter, options: TrainOptions) -> None:
+    """Search the angles on the mean loss of the first training rows that have something to score."""
+    split = features.splits["train"]
+    positions = torch.nonzero(split.row < options.theta_rows).squeeze(1)
+    if options.loss == "masked":
+        rows = torch.unique(split.row[split.mask])[: options.theta_rows]
+        positions = torch.nonzero(split.mask & torch.isin(split.row, rows)).squeeze(1)
+
+    def loss() -> float:
+        with torch.no_grad():
+            return float(_loss(built, features, split, positions, built.generator(), None))
+
+    search_theta(theta, loss, options.theta_optimizer, options.theta_evaluations)
+
+
 def _loss(
     built: Built,
     features: Features,
     split: Split,
     positions: Tensor,
     tensors: dict[str, Tensor],
-    dropout: torch.Generator,
+    dropout: torch.Generator | None,
 ) -> Tensor:
     device = features.weight.device
     factors = built.target.factors(
