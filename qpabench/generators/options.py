@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -83,6 +83,10 @@ class QpaOptions(GeneratorOptions):
             "centred_output": False,
         },
     }
+
+    def held_still(self) -> Self:
+        """Return the same with basis strings in index order."""
+        return self.model_copy(update={"basis_order": "fixed"})
 
     def ledger(self, specs: tuple[TensorSpec, ...]) -> Ledger:
         """Count chunks, qubits and mapping weights.

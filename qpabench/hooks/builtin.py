@@ -24,7 +24,7 @@ from qpabench.models.options import (
     HuggingFaceOptions,
     TinyGpt2Options,
 )
-from qpabench.targets.options import LoraOptions
+from qpabench.targets.options import DoraOptions, FfaOptions, LoraOptions, PrefixOptions
 
 
 def _one_rotation(n_qubits: int, n_layers: int) -> tuple[int, ...]:
@@ -82,6 +82,24 @@ def qpabench_targets() -> Iterable[TargetEntry]:
         load="qpabench.targets.lora:LoraTarget",
         options=LoraOptions,
     )
+    yield TargetEntry(
+        name="dora",
+        summary="low-rank update of the direction, one magnitude an output",
+        load="qpabench.targets.dora:DoraTarget",
+        options=DoraOptions,
+    )
+    yield TargetEntry(
+        name="prefix",
+        summary="one vector a position, added to the layer's input",
+        load="qpabench.targets.prefix:PrefixTarget",
+        options=PrefixOptions,
+    )
+    yield TargetEntry(
+        name="ffa",
+        summary="residual bottleneck before the layer",
+        load="qpabench.targets.ffa:FfaTarget",
+        options=FfaOptions,
+    )
 
 
 @hookimpl
@@ -92,6 +110,7 @@ def qpabench_generators() -> Iterable[GeneratorEntry]:
         summary="the target's numbers trained as they are",
         load="qpabench.generators.direct:DirectGenerator",
         options=DirectOptions,
+        direct=True,
     )
     yield GeneratorEntry(
         name="qpa",

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,7 +27,7 @@ class LayerShape:
     Args:
         d_in: input width d.
         d_out: output width (the vocabulary size V for ``lm_head``).
-        n_positions: rows of a prefix, that is the longest input in tokens.
+        n_positions: the longest row of the dataset in tokens.
     """
 
     d_in: int
@@ -139,12 +139,41 @@ class GeneratorOptions(Options):
         """Count what this generator would train to fill these tensors."""
         raise NotImplementedError
 
+    def held_still(self) -> Self:
+        """Return the same without what is drawn anew in every pass, for an export."""
+        return self
+
 
 class TargetOptions(Options):
     """What may be asked of any PEFT target."""
 
-    #: Table 4 to 7 of the paper: model family -> train options; used by ``train.preset = "paper"``.
+    target_modules: list[str] = Field(
+        default=["lm_head"],
+        min_length=1,
+        description="linear layers by name or end of name, as in PEFT; lm_head: the output layer of any model",
+    )
+
+    #: Tables 4 to 7 of the paper, for ``train.preset = "paper"``: model family -> options of training and of
+    #: this target; ``"<family>/generated"`` adds what differs where the target's numbers are generated.
     hyperparameters: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+
+    @property
+    def is_on_head(self) -> bool:
+        """Whether the output layer alone is adapted, so that all before it stays frozen."""
+        return self.target_modules == ["lm_head"]
+
+    @classmethod
+    def published(cls, family: str | None, *, generated: bool) -> dict[str, object] | None:
+        """Return the paper's hyperparameters for a model family.
+
+        Args:
+            family: as ``ModelOptions.family``.
+            generated: whether a generator other than ``direct`` fills the target.
+        """
+        if family is None or family not in cls.hyperparameters:
+            return None
+        other = cls.hyperparameters.get(f"{family}/generated", {}) if generated else {}
+        return {**cls.hyperparameters[family], **other}
 
     def specs(self, layer: LayerShape) -> tuple[TensorSpec, ...]:
         """Return the tensors the target needs, in the order in which a flat vector is cut."""
@@ -299,11 +328,13 @@ class GeneratorEntry(Entry):
 
     Args:
         uses_circuit: needs a backend and an ansatz; without, those two are left out of the cell.
+        direct: trains the target's numbers as they are, generates none.
     """
 
     kind: ClassVar[str] = "generator"
     options: type[Options] = GeneratorOptions
     uses_circuit: bool = False
+    direct: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

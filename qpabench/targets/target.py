@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +43,10 @@ class Target(ABC):
         layer: shape of the adapted layer.
     """
 
+    #: For targets that PEFT doesn't know: a function ``adapt(x, tensors)`` in plain torch that gives what the
+    #: frozen layer shall be fed with; it goes into the model card of an export.
+    loader: str = ""
+
     def __init__(self, options: TargetOptions, layer: LayerShape) -> None:
         self.layer = layer
 
@@ -67,6 +72,21 @@ class Target(ABC):
             tensors: by name, in the shapes of the options' ``specs``.
             random: for dropout; None when measuring.
         """
+
+    def peft_config(self) -> dict[str, Any] | None:
+        """Return the fields of PEFT's ``adapter_config.json``; None where PEFT has no such method."""
+        return None
+
+    def peft_tensors(
+        self, weight: Float[Tensor, "d_out d_in"], tensors: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the tensors under the names they have in a PEFT checkpoint, behind the layer's name.
+
+        Args:
+            weight: frozen W.
+            tensors: by name, as in ``factors``.
+        """
+        return dict(tensors)
 
     def forward(
         self,
