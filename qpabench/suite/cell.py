@@ -63,6 +63,7 @@ class Cell:
         n_theta: angles of the circuit.
         circuits_per_step: circuits one training step runs.
         unsupported: why it can't be measured, or empty.
+        select: ``validation`` where a report shall choose the learning rate; changes no result.
     """
 
     model: Choice
@@ -79,6 +80,7 @@ class Cell:
     n_theta: int
     circuits_per_step: int
     unsupported: str
+    select: str = "none"
 
     @cached_property
     def choices(self) -> tuple[Choice, ...]:

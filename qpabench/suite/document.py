@@ -17,9 +17,11 @@ from qpabench.errors import InputError, nearest, one_line
 
 COMPONENTS = ("model", "dataset", "target", "generator", "backend", "ansatz")
 TABLES = ("train", "evaluate")
-KEYS = (*COMPONENTS, *TABLES, "protocol", "seeds")
+KEYS = (*COMPONENTS, *TABLES, "protocol", "seeds", "select")
 SUITE_KEYS = ("name", "title", "version", "summary")
 TOP_KEYS = ("suite", "defaults", "matrix", "profiles", "limits")
+#: "validation": of cells that differ only in learning rates, the report marks the best on validation rows
+SELECT = ("none", "validation")
 PROTOCOLS = ("released-code", "paper-text")
 LARGEST_FILE_BYTES = 4 * 2**20
 DEEPEST = 40
@@ -166,7 +168,13 @@ def _matrix(source: str, key: str, value: object) -> list[Mapping[str, Any]]:
 def _experiment(source: str, key: str, value: object) -> Mapping[str, Any]:
     table = _table(source, key, value)
     _known(source, key, table, KEYS)
+    _select(f"{source}: {key}.select", table.get("select", SELECT[0]))
     return table
+
+
+def _select(where: str, found: object) -> None:
+    if found not in SELECT:
+        raise InputError(f"{where}: found {one_line(repr(found), 60)}, expected one of {', '.join(SELECT)}")
 
 
 def _limits(source: str, value: object) -> Mapping[str, float]:
@@ -212,6 +220,7 @@ def _merge(
                 merged[key] = copy.deepcopy(value)
     for path, value in changes:
         _change(merged, path, value)
+    _select("--set select", merged.get("select", SELECT[0]))
     return merged
 
 

@@ -54,7 +54,8 @@ def expand(document: Document, registry: Registry, max_cells: int = MAX_CELLS) -
     cells: dict[str, Cell] = {}
     for index in range(len(document.tables)):
         for cell in expander.cells(index):
-            cells.setdefault(cell.id, cell)
+            if cell.select != "none" or cell.id not in cells:
+                cells[cell.id] = cell
     return list(cells.values())
 
 
@@ -148,13 +149,15 @@ class _Expander:
             *(crossed[key] for key in order)
         ):
             name = protocol["protocol"]
+            chosen_model = self._choice(where, "model", model, name)
+            preset = train.get("preset") == "paper"
             yield self._cell(
                 where,
                 name,
                 {
-                    "model": self._choice(where, "model", model, name),
+                    "model": chosen_model,
                     "dataset": self._choice(where, "dataset", dataset, name),
-                    "target": self._choice(where, "target", target, name),
+                    "target": self._target(where, target, chosen_model, name, preset=preset),
                     "generator": self._choice(where, "generator", generator, name),
                     "backend": self._choice(where, "backend", backend, name),
                     "ansatz": self._choice(where, "ansatz", ansatz, name),
@@ -162,6 +165,7 @@ class _Expander:
                 train,
                 self._setting(where, "evaluate", EvaluateOptions, evaluate),
                 seed["seed"],
+                self.document.tables[index].get("select", "none"),
             )
 
     def _cell(
@@ -172,22 +176,25 @@ class _Expander:
         train: dict[str, Any],
         evaluate: Options,
         seed: int,
+        select: str,
     ) -> Cell:
         model, target, generator = choices["model"], choices["target"], choices["generator"]
         assert isinstance(generator.entry, GeneratorEntry)
         assert isinstance(evaluate, EvaluateOptions)
         backend = choices["backend"] if generator.entry.uses_circuit else None
         ansatz = choices["ansatz"] if generator.entry.uses_circuit else None
+        training = self._train(where, train, model, target, generated=not generator.entry.direct)
+        by_gradient = training.theta_optimizer == "adamw"
         unsupported = ""
         ledger = self._ledger(model, choices["dataset"], target, generator)
         if isinstance(ledger, str):
             unsupported, ledger = ledger, None
         facts: tuple[int, int] | str = (0, 0)
         if backend is not None and ansatz is not None and ledger is not None:
-            key = (backend.identity, ansatz.identity, repr(ledger))
+            key = (backend.identity, ansatz.identity, f"{by_gradient}{ledger}")
             if key not in self._facts:
                 try:
-                    self._facts[key] = circuit_facts(backend, ansatz, ledger)
+                    self._facts[key] = circuit_facts(backend, ansatz, ledger, by_gradient=by_gradient)
                 except UnsupportedError as error:
                     self._facts[key] = one_line(error)
             facts = self._facts[key]
@@ -201,27 +208,40 @@ class _Expander:
             backend=backend,
             ansatz=ansatz,
             protocol=protocol,
-            train=self._train(where, train, model, target),
+            train=training,
             evaluate=evaluate,
             seed=seed,
             ledger=ledger,
             n_theta=facts[0],
             circuits_per_step=facts[1],
             unsupported=unsupported,
+            select=select,
         )
 
-    def _train(self, where: str, given: dict[str, Any], model: Choice, target: Choice) -> TrainOptions:
+    def _target(
+        self, where: str, given: dict[str, Any], model: Choice, protocol: str, *, preset: bool
+    ) -> Choice:
+        """Resolve a target; the preset also brings its own options from Tables 4 to 7 (dropout)."""
+        if preset:
+            options = self._find(f"{where}.target", "target", str(given["name"])).entry.options
+            assert issubclass(options, TargetOptions)
+            assert isinstance(model.options, ModelOptions)
+            given = {**_only(options.published(model.options.family, generated=False) or {}, options), **given}
+        return self._choice(where, "target", given, protocol)
+
+    def _train(
+        self, where: str, given: dict[str, Any], model: Choice, target: Choice, *, generated: bool
+    ) -> TrainOptions:
         if given.get("preset") == "paper":
             assert isinstance(model.options, ModelOptions)
             assert isinstance(target.options, TargetOptions)
-            family = model.options.family
-            published = target.options.hyperparameters.get(family or "")
+            published = target.options.published(model.options.family, generated=generated)
             if published is None:
                 raise InputError(
                     f"{where}.train.preset: Tables 4 to 7 have no row for target {target.name!r} on model "
                     f"{model.name!r}; expected preset = \"none\" and settings of your own"
                 )
-            given = {**published, **given}
+            given = {**_only(published, TrainOptions), **given}
         options = self._setting(where, "train", TrainOptions, given)
         assert isinstance(options, TrainOptions)
         return options
@@ -235,7 +255,7 @@ class _Expander:
             assert isinstance(generator.options, GeneratorOptions)
             shape = model.options.shape()
             try:
-                if shape is None:
+                if shape is None or not target.options.is_on_head:
                     self._ledgers[key] = None
                 else:
                     layer = LayerShape(*shape, n_positions=dataset.options.max_length)
@@ -297,6 +317,10 @@ def _validated(where: str, model: type[Options], values: Mapping[str, Any]) -> O
         raise InputError(
             f"{where}.{one_line(key, 60)}: found {one_line(repr(first['input']), 60)}; {one_line(first['msg'], 120)}"
         ) from error
+
+
+def _only(published: Mapping[str, Any], model: type[Options]) -> dict[str, Any]:
+    return {option: value for option, value in published.items() if option in model.model_fields}
 
 
 def _as_list(where: str, value: Any) -> list[Any]:

@@ -33,7 +33,7 @@ class TrainOptions(Options):
     theta_evaluations: int = Field(default=100, ge=1, description="evaluations of a gradient-free search, per epoch")
     theta_rows: int = Field(default=8, ge=1, description="training rows a gradient-free search looks at")
     preset: Literal["none", "paper"] = Field(
-        default="none", description="paper: learning rate, epochs and warm-up of Tables 4 to 7"
+        default="none", description="paper: learning rate, epochs, warm-up and dropout of Tables 4 to 7"
     )
 
 
