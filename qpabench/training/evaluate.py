@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qpabench.errors import NumericalError
 from qpabench.suite.options import EvaluateOptions
 from qpabench.targets.target import Target
 from qpabench.training.features import Features, Split
@@ -22,7 +23,11 @@ OVERFLOW_NATS = 700.0  # exp of more isn't finite; such a perplexity is left out
 
 @torch.no_grad()
 def split_nll(
-    features: Features, split: Split, target: Target, tensors: Callable[[], Mapping[str, Tensor]], rows_per_pass: int
+    features: Features,
+    split: Split,
+    target: Target,
+    tensors: Callable[[], Mapping[str, Tensor]],
+    rows_per_pass: int,
 ) -> NDArray[np.float32]:
     """Return the NLL in nats at every scored position of a split.
 
@@ -32,6 +37,9 @@ def split_nll(
         target: the adapted layer.
         tensors: called once per batch of rows, as the generator is in the released code.
         rows_per_pass: rows per batch.
+
+    Raises:
+        NumericalError: an NLL isn't finite; the message says how many.
     """
     result = np.empty(len(split.labels), dtype=np.float32)
     bounds = np.searchsorted(split.row.numpy(), np.arange(0, split.n_rows, rows_per_pass))
@@ -41,12 +49,22 @@ def split_nll(
         for start in range(begin, end, TOKENS_PER_PASS):
             part = slice(start, min(start + TOKENS_PER_PASS, end))
             factors = target.factors(
-                split.features[part].to(device), split.position[part].to(device), features.weight, current, None
+                split.features[part].to(device),
+                split.position[part].to(device),
+                features.weight,
+                current,
+                None,
             )
             nll = token_nll(
                 factors, features.weight, split.labels[part].to(device), features.bias, features.softcap
             )
             result[part] = nll.cpu().numpy()
+    lost = int((~np.isfinite(result)).sum())
+    if lost:
+        raise NumericalError(
+            f"NLL of {lost} of {len(result)} tokens isn't finite after training; expected finite numbers; "
+            "use a smaller learning rate"
+        )
     return result
 
 
@@ -125,7 +143,9 @@ def measure(
         nll = split_nll(features, validation, target, tensors, options.batch_size)
         assert validation.base_nll is not None
         metrics |= row_perplexities(nll, validation, options.batch_size, "validation_")
-        metrics |= row_perplexities(validation.base_nll.numpy(), validation, options.batch_size, "base_validation_")
+        metrics |= row_perplexities(
+            validation.base_nll.numpy(), validation, options.batch_size, "base_validation_"
+        )
     if "stream" in features.splits:
         stream = features.splits["stream"]
         nll = split_nll(features, stream, target, tensors, options.batch_size)

@@ -1,0 +1,133 @@
+"""Losses of the output layer against autograd and torch's cross-entropy, in float64."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from qpabench.targets.target import Factors
+from qpabench.training.evaluate import row_perplexities
+from qpabench.training.features import Split
+from qpabench.training.head import CHUNK_OUTPUTS, fast_loss, plain_logits, plain_loss, token_nll
+
+TOKENS, WIDTH, RANK = 9, 6, 3
+OUTPUTS = 2 * CHUNK_OUTPUTS + 117  # three chunks, the last one short
+#: rounding of float64 over some thousand terms
+TOLERANCE = 1e-11
+SWITCHES = list(itertools.product([False, True], repeat=4))
+
+
+class Layer:
+    """A random output layer and a target's factors."""
+
+    def __init__(
+        self,
+        *,
+        low_rank: bool = True,
+        scale: bool = False,
+        inputs: bool = False,
+        bias: bool = False,
+        size: float = 1,
+    ) -> None:
+        random = torch.Generator().manual_seed(1)
+
+        def draw(*shape: int, factor: float = 1.0) -> torch.Tensor:
+            return torch.randn(*shape, generator=random, dtype=torch.float64) * factor
+
+        self.weight = draw(OUTPUTS, WIDTH, factor=size)
+        self.bias = draw(OUTPUTS) if bias else None
+        self.labels = torch.randint(0, OUTPUTS, (TOKENS,), generator=random)
+        self.labels[1] = self.labels[0]  # one label twice
+        self.weights = torch.rand(TOKENS, generator=random, dtype=torch.float64)
+        pair = (draw(TOKENS, RANK), draw(OUTPUTS, RANK)) if low_rank else None
+        self.factors = Factors(draw(TOKENS, WIDTH), pair, 1 + draw(OUTPUTS, factor=0.1) if scale else None)
+        self.leaves = [*(pair or ()), *([self.factors.scale] if scale else [])]
+        if inputs:
+            self.leaves.append(self.factors.inputs)
+        for leaf in self.leaves:
+            leaf.requires_grad_()
+
+    def gradients(self, loss: torch.Tensor) -> list[torch.Tensor]:
+        return list(torch.autograd.grad(loss, self.leaves)) if self.leaves else []
+
+
+def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
+    scale = expected.detach().abs().max().clamp_min(1e-300)
+    assert float((found - expected).detach().abs().max() / scale) < TOLERANCE
+
+
+@pytest.mark.parametrize(("low_rank", "scale", "inputs", "bias"), SWITCHES)
+def test_fast_loss_is_the_plain_loss(low_rank: bool, scale: bool, inputs: bool, bias: bool) -> None:
+    layer = Layer(low_rank=low_rank, scale=scale, inputs=inputs, bias=bias)
+    given = (layer.factors, layer.weight, layer.labels, layer.weights, layer.bias)
+    assert_same(fast_loss(*given), plain_loss(*given))
+
+
+@pytest.mark.parametrize(("low_rank", "scale", "inputs", "bias"), SWITCHES)
+def test_fast_gradients_are_those_of_autograd(low_rank: bool, scale: bool, inputs: bool, bias: bool) -> None:
+    layer = Layer(low_rank=low_rank, scale=scale, inputs=inputs, bias=bias)
+    given = (layer.factors, layer.weight, layer.labels, layer.weights, layer.bias)
+    pairs = zip(layer.gradients(3 * fast_loss(*given)), layer.gradients(3 * plain_loss(*given)), strict=True)
+    for found, expected in pairs:
+        assert_same(found, expected)
+
+
+def test_fast_gradients_agree_where_exponentials_would_overflow() -> None:
+    layer = Layer(scale=True, inputs=True, size=300.0)
+    given = (layer.factors, layer.weight, layer.labels, layer.weights)
+    assert float(plain_logits(layer.factors, layer.weight, None, None).detach().max()) > 710
+    pairs = zip(layer.gradients(fast_loss(*given)), layer.gradients(plain_loss(*given)), strict=True)
+    for found, expected in pairs:
+        assert_same(found, expected)
+
+
+def test_fast_loss_agrees_where_only_part_of_a_low_rank_term_wants_a_gradient() -> None:
+    layer = Layer()
+    u, B = layer.factors.low_rank or ()
+    layer.leaves = [B]
+    layer.factors = Factors(layer.factors.inputs, (u.detach(), B))
+    given = (layer.factors, layer.weight, layer.labels, layer.weights)
+    assert_same(layer.gradients(fast_loss(*given))[0], layer.gradients(plain_loss(*given))[0])
+
+
+def test_softcapped_loss_is_that_of_capped_logits() -> None:
+    layer = Layer(bias=True, size=5.0)
+    logits = F.linear(layer.factors.inputs, layer.weight, layer.bias)
+    u, B = layer.factors.low_rank or ()
+    capped = 3.0 * torch.tanh((logits + u @ B.T) / 3.0)
+    expected = (F.cross_entropy(capped, layer.labels, reduction="none") * layer.weights).sum()
+    assert_same(
+        fast_loss(layer.factors, layer.weight, layer.labels, layer.weights, layer.bias, 3.0), expected
+    )
+
+
+@pytest.mark.parametrize("softcap", [None, 3.0])
+@pytest.mark.parametrize(("low_rank", "scale", "bias"), list(itertools.product([False, True], repeat=3)))
+def test_token_nll_is_cross_entropy(low_rank: bool, scale: bool, bias: bool, softcap: float | None) -> None:
+    layer = Layer(low_rank=low_rank, scale=scale, bias=bias)
+    logits = plain_logits(layer.factors, layer.weight, layer.bias, softcap)
+    expected = F.cross_entropy(logits, layer.labels, reduction="none")
+    assert_same(token_nll(layer.factors, layer.weight, layer.labels, layer.bias, softcap), expected)
+
+
+def test_uniform_logits_give_the_vocabulary_size_as_perplexity() -> None:
+    rows, length = 3, 5
+    flat = rows * length
+    labels = torch.arange(flat) * 7
+    nll = token_nll(Factors(torch.zeros(flat, WIDTH)), torch.ones(OUTPUTS, WIDTH), labels)
+    row = torch.arange(rows).repeat_interleave(length)
+    split = Split(
+        torch.zeros(flat, WIDTH), labels, torch.rand(flat) < 0.5, row, torch.zeros(flat).long(), None
+    )
+    found = row_perplexities(nll.numpy(), split, batch_size=2)
+    assert found == pytest.approx({"perplexity_padded": OUTPUTS, "perplexity_masked": OUTPUTS}, rel=1e-6)
+
+
+def test_a_perplexity_beyond_floating_point_is_left_out() -> None:
+    row = torch.tensor([0, 0])
+    split = Split(torch.zeros(2, 1), row, torch.tensor([True, False]), row, row, None)
+    nll = np.array([0.5, 2000.0])
+    assert row_perplexities(nll, split, 1) == {"perplexity_masked": pytest.approx(math.exp(0.5))}
