@@ -25,6 +25,8 @@ plugin_app = typer.Typer(help="Write and check plugins.", no_args_is_help=True, 
 app.add_typer(plugin_app, name="plugin")
 
 INTERRUPTED = 130
+#: click's error for a wrong command line; some versions of typer bring click along under another name
+_UsageError: Any = typer.BadParameter.__bases__[0]
 
 SuiteFile = Annotated[Path, typer.Argument(help="a suite in TOML", show_default=False)]
 Profile = Annotated[str | None, typer.Option(help="a [profiles.NAME] table of the suite")]
@@ -41,7 +43,15 @@ Offline = Annotated[bool, typer.Option("--offline", help="never ask the hub")]
 def main() -> None:
     """Run the command line; every expected error is one line and an exit code."""
     try:
-        app(standalone_mode=True)
+        sys.exit(app(standalone_mode=False) or 0)
+    except _UsageError as error:
+        message = error.format_message()
+        if "\n" in message:  # the help, shown where no command is given
+            typer.echo(message, err=True)
+        else:
+            command = error.ctx.command_path if error.ctx is not None else "qpabench"
+            typer.echo(f"error: {one_line(message)} See `{command} --help`.", err=True)
+        sys.exit(error.exit_code)
     except QpabenchError as error:
         typer.echo(f"error: {one_line(error, 600)}", err=True)
         sys.exit(error.exit_code)
