@@ -35,6 +35,11 @@ class LoadedModel:
         return head
 
     @property
+    def head_name(self) -> str:
+        """The output layer's name in the model: ``lm_head`` nearly always."""
+        return str(next(name for name, module in self.module.named_modules() if module is self.head))
+
+    @property
     def tied(self) -> bool:
         """Whether the output layer shares its weight with the input embedding."""
         return bool(self.head.weight is self.module.get_input_embeddings().weight)  # type: ignore[operator]

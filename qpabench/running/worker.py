@@ -24,7 +24,8 @@ from qpabench.records.record import Record, Status
 from qpabench.records.store import RunDirectory
 from qpabench.running.executor import Job
 from qpabench.suite.cell import Cell, cell_from_json
-from qpabench.training.features import ensure_features, open_features
+from qpabench.training.features import ensure_features
+from qpabench.training.live import features_of
 from qpabench.training.loop import run_cell
 
 LOST_PARENT = 3
@@ -107,8 +108,7 @@ def _run_and_record(channel: Channel, directory: RunDirectory, job: Job, jobs: i
     try:
         cell = cell_from_json(job.cell, load_registry())
         origin = origin_of(cell, threads)
-        folder = ensure_features(cell, channel.progress)
-        features = open_features(folder).on(_device(cell))
+        features = features_of(cell, channel.progress)
         result = run_cell(cell, features, lambda step, total, loss: channel.progress("training", step, total, loss))
     except BaseException as error:
         traceback.print_exc()

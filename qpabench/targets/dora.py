@@ -60,7 +60,8 @@ class DoraTarget(LoraTarget):
 
 def row_squares(weight: Float[Tensor, "d_out d_in"]) -> Float[Tensor, "d_out"]:
     """Return the squared norm of each row without a second matrix of that size."""
-    return torch.linalg.vector_norm(weight, dim=1).square()
+    norms: Tensor = torch.linalg.vector_norm(weight, dim=1)
+    return norms.square()
 
 
 @torch.no_grad()

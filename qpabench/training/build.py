@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -11,9 +12,17 @@ from torch import Tensor
 from qpabench.circuits.gradients import CircuitFunction
 from qpabench.errors import UnsupportedError
 from qpabench.generators.generator import Generator, GeneratorContext
-from qpabench.hooks.entries import AnsatzEntry, BackendEntry, BackendOptions, LayerShape, TargetOptions
+from qpabench.hooks.entries import (
+    AnsatzEntry,
+    BackendEntry,
+    BackendOptions,
+    LayerShape,
+    Ledger,
+    TargetOptions,
+)
 from qpabench.randomness import derive_seed
-from qpabench.suite.cell import Cell
+from qpabench.suite.cell import Cell, circuit_facts
+from qpabench.targets.layers import AdaptedLayers, specs_of_layers
 from qpabench.targets.target import Target
 
 
@@ -78,21 +87,24 @@ class Built:
     generator: Generator
     circuit: CircuitFunction | None
     stopwatch: Stopwatch
+    ledger: Ledger
 
 
-def build(cell: Cell, layer: LayerShape) -> Built:
+def build(cell: Cell, layer: LayerShape, layers: Mapping[str, LayerShape] | None = None) -> Built:
     """Build a cell's target and generator with their initial values.
 
     Args:
         cell: the experiment.
-        layer: the adapted layer, as loaded.
+        layer: the output layer, as loaded.
+        layers: the adapted layers by name, where they aren't the output layer alone.
 
     Raises:
-        UnsupportedError: the loaded layer has another shape than the plan assumed.
+        UnsupportedError: the loaded layer has another shape than the plan assumed, or can't take the target.
     """
     stopwatch = Stopwatch()
     assert isinstance(cell.target.options, TargetOptions)
-    specs = cell.target.options.specs(layer)
+    options = cell.target.options
+    specs = options.specs(layer) if layers is None else specs_of_layers(options, layers)
     ledger = cell.ledger
     if ledger is not None and sum(spec.numel for spec in specs) != ledger.n_generated:
         raise UnsupportedError(
@@ -101,6 +113,7 @@ def build(cell: Cell, layer: LayerShape) -> Built:
         )
     if ledger is None:
         ledger = cell.generator.options.ledger(specs)  # type: ignore[attr-defined]
+        circuit_facts(cell.backend, cell.ansatz, ledger)  # refuses what the plan couldn't
     timed, context = None, GeneratorContext(specs, cell.seed)
     if cell.backend is not None and cell.ansatz is not None:
         backend, ansatz = cell.backend.entry, cell.ansatz.entry
@@ -120,5 +133,6 @@ def build(cell: Cell, layer: LayerShape) -> Built:
         timed = TimedCircuit(function, stopwatch)
         context = GeneratorContext(specs, cell.seed, n_qubits, ansatz.angles_shape(n_qubits, n_layers), timed)
     generator = cell.generator.entry.component()(cell.generator.options, context)
-    target = cell.target.entry.component()(cell.target.options, layer)
-    return Built(target, generator, timed.function if timed else None, stopwatch)
+    component = cell.target.entry.component()
+    target = component(options, layer) if layers is None else AdaptedLayers(component, options, layers)
+    return Built(target, generator, timed.function if timed else None, stopwatch, ledger)

@@ -48,13 +48,7 @@ def split_nll(
         current = tensors()
         for start in range(begin, end, TOKENS_PER_PASS):
             part = slice(start, min(start + TOKENS_PER_PASS, end))
-            factors = target.factors(
-                split.features[part].to(device),
-                split.position[part].to(device),
-                features.weight,
-                current,
-                None,
-            )
+            factors = features.factors(target, split, part, current, None)
             nll = token_nll(
                 factors, features.weight, split.labels[part].to(device), features.bias, features.softcap
             )

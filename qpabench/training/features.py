@@ -10,6 +10,7 @@ head.npy [head_bias.npy]     the frozen output layer
 <split>_mask.npy             (tokens,)     whether that token is text (not padding)
 <split>_row.npy  <split>_position.npy      where it stands
 <split>_base_nll.npy         (tokens,)     NLL of the untrained model, nats (not for train)
+<split>_ids.npy  <split>_attention.npy     (rows, length)   for cells whose backbone is run live
 ```
 
 Splits: train, validation (if any), test, and stream (the test text as one contiguous stream).
@@ -32,11 +33,11 @@ from torch import Tensor
 from qpabench.cache import published
 from qpabench.datasets.splits import Splits
 from qpabench.errors import InputError
-from qpabench.hooks.entries import DatasetOptions
+from qpabench.hooks.entries import DatasetOptions, LayerShape
 from qpabench.models.model import LoadedModel
 from qpabench.suite.cell import Cell
 from qpabench.suite.options import EvaluateOptions
-from qpabench.targets.target import Factors
+from qpabench.targets.target import Factors, Target
 from qpabench.training.head import token_nll
 from qpabench.training.keys import features_key
 from qpabench.training.rows import Rows, chosen_lines, encode_stream, make_rows, make_windows
@@ -55,6 +56,8 @@ class Split:
     row: Tensor
     position: Tensor
     base_nll: Tensor | None
+    ids: Tensor | None = None
+    attention: Tensor | None = None
 
     @property
     def n_rows(self) -> int:
@@ -71,6 +74,31 @@ class Features:
     softcap: float | None
     splits: Mapping[str, Split]
     meta: Mapping[str, Any]
+
+    def layers(self) -> dict[str, LayerShape] | None:
+        """Return the shapes of the adapted layers by name; None where that is the output layer alone."""
+        return None
+
+    def factors(
+        self,
+        target: Target,
+        split: Split,
+        positions: Tensor | slice,
+        tensors: Mapping[str, Tensor],
+        random: torch.Generator | None,
+    ) -> Factors:
+        """Return the factors of the adapted output layer at some positions of a split.
+
+        Args:
+            target: the adapted layer.
+            split: where the positions stand.
+            positions: places in the split's flat arrays.
+            tensors: of the target.
+            random: for dropout; None when measuring.
+        """
+        device = self.weight.device
+        inputs, places = split.features[positions].to(device), split.position[positions].to(device)
+        return target.factors(inputs, places, self.weight, tensors, random)
 
     def on(self, device: torch.device) -> Features:
         """Return the same with the output layer on a device; splits stay where they are."""
@@ -101,7 +129,12 @@ def open_features(folder: Path) -> Features:
     for name in meta["splits"]:
         parts = {part: _map(folder / f"{name}_{part}.npy") for part in ("features", "labels", "mask", "row", "position")}
         nll_file = folder / f"{name}_base_nll.npy"
-        splits[name] = Split(**parts, base_nll=_map(nll_file) if nll_file.exists() else None)
+        splits[name] = Split(
+            **parts,
+            base_nll=_map(nll_file) if nll_file.exists() else None,
+            ids=_map(folder / f"{name}_ids.npy"),
+            attention=_map(folder / f"{name}_attention.npy"),
+        )
     return Features(
         weight=_map(folder / "head.npy"),
         bias=_map(bias_file) if bias_file.exists() else None,
@@ -151,6 +184,7 @@ def _write_all(
         "padding_share": {},
         "softcap": model.logit_softcap,
         "tied": model.tied,
+        "head_name": model.head_name,
         "pad_token_id": model.pad_token_id,
     }
     wanted = {
@@ -213,6 +247,8 @@ def _write_split(
     starts = np.concatenate([[0], np.cumsum(counts)])
     row, position = np.nonzero(scored)
     labels = rows.ids[:, 1:][scored]
+    np.save(work / f"{name}_ids.npy", rows.ids)
+    np.save(work / f"{name}_attention.npy", rows.mask)
     np.save(work / f"{name}_labels.npy", labels)
     np.save(work / f"{name}_mask.npy", rows.mask[:, 1:][scored] == 1)
     np.save(work / f"{name}_row.npy", row.astype(np.int64))

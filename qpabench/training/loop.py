@@ -103,7 +103,8 @@ def run_cell(cell: Cell, features: Features, progress: StepProgress | None = Non
     options = cell.dataset.options
     assert isinstance(options, DatasetOptions)
     d_out, d_in = features.weight.shape
-    built = build(cell, LayerShape(d_in, d_out, n_positions=options.max_length))
+    layer = LayerShape(d_in, d_out, n_positions=options.max_length)
+    built = build(cell, layer, features.layers())
     built.target.prepare(features.weight)
     facts: dict[str, object] = {}
     agreed: dict[str, float] = {}
@@ -116,7 +117,7 @@ def run_cell(cell: Cell, features: Features, progress: StepProgress | None = Non
     with torch.no_grad():
         metrics, series = measure(features, built.target, built.generator, cell.evaluate)
     evaluation_seconds = time.perf_counter() - evaluation_started
-    counted = count_parameters(built, cell.ledger.n_free if cell.ledger else 0)
+    counted = count_parameters(built, built.ledger.n_free)
     metrics = metrics | counted | agreed | trained.metrics | {"eval_seconds": evaluation_seconds}
     if cell.ledger is not None and cell.n_trainable != counted["n_trainable"]:
         raise NumericalError(
@@ -188,7 +189,8 @@ def train(
         watch.add("generator", started)
         head_started = time.perf_counter()
         loss = _loss(built, features, split, positions, leaves, dropout)
-        loss.backward()  # type: ignore[no-untyped-call]
+        if loss.requires_grad:  # not where the target has no effect
+            loss.backward()  # type: ignore[no-untyped-call]
         watch.add("head", head_started)
         value = loss.item()
         if not math.isfinite(value):
@@ -199,7 +201,8 @@ def train(
         back_started = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
         wanted = [name for name, tensor in tensors.items() if leaves[name].grad is not None and tensor.requires_grad]
-        torch.autograd.backward([tensors[name] for name in wanted], [leaves[name].grad for name in wanted])
+        if wanted:
+            torch.autograd.backward([tensors[n] for n in wanted], [leaves[n].grad for n in wanted])
         watch.add("generator", back_started)
         if theta is not None and theta.grad is not None:
             gradients.append(theta.grad.detach().flatten().cpu().numpy().astype(np.float64))
@@ -258,13 +261,7 @@ def _loss(
     dropout: torch.Generator | None,
 ) -> Tensor:
     device = features.weight.device
-    factors = built.target.factors(
-        split.features[positions].to(device),
-        split.position[positions].to(device),
-        features.weight,
-        tensors,
-        dropout,
-    )
+    factors = features.factors(built.target, split, positions, tensors, dropout)
     weights = torch.full((len(positions),), 1 / len(positions), device=device)
     return fast_loss(
         factors, features.weight, split.labels[positions].to(device), weights, features.bias, features.softcap

@@ -37,7 +37,13 @@ def case() -> Case:
 
     torch.manual_seed(0)
     config = GPT2Config(
-        vocab_size=VOCABULARY, n_embd=WIDTH, n_layer=1, n_head=2, n_positions=16, bos_token_id=0, eos_token_id=0
+        vocab_size=VOCABULARY,
+        n_embd=WIDTH,
+        n_layer=1,
+        n_head=2,
+        n_positions=16,
+        bos_token_id=0,
+        eos_token_id=0,
     )
     base, twin = GPT2LMHeadModel(config).eval(), GPT2LMHeadModel(config).eval()
     twin.load_state_dict(base.state_dict())
@@ -52,7 +58,9 @@ def case() -> Case:
     with torch.no_grad():
         head.lora_A["default"].weight.copy_(tensors["lora_A"])
         head.lora_B["default"].weight.copy_(tensors["lora_B"])
-        head.lora_magnitude_vector["default"].weight.copy_(base.lm_head.weight.norm(dim=1) + tensors["magnitude"])
+        head.lora_magnitude_vector["default"].weight.copy_(
+            base.lm_head.weight.norm(dim=1) + tensors["magnitude"]
+        )
     return base, adapted, tensors, torch.randint(0, VOCABULARY, (2, 9))
 
 

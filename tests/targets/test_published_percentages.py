@@ -5,7 +5,6 @@ Not here: Table 3, setting 1 (0.07 %); chunk 512 gives 0.069, and no other setti
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,7 +76,9 @@ def test_every_published_cell_is_planned(planned: list[dict[str, Any]]) -> None:
     assert len(planned) == len(PUBLISHED)
 
 
-@pytest.mark.parametrize("index", range(len(PUBLISHED)), ids=[f"{c[0]}-{c[1]['name']}-{c[2]}" for c in PUBLISHED])
+@pytest.mark.parametrize(
+    "index", range(len(PUBLISHED)), ids=[f"{c[0]}-{c[1]['name']}-{c[2]}" for c in PUBLISHED]
+)
 def test_percentage_is_the_published_one(planned: list[dict[str, Any]], index: int) -> None:
     model, target, _, percentage = PUBLISHED[index]
     assert planned[index]["target"] == target["name"]
