@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qpabench.errors import RecordError
 from qpabench.records.store import RunDirectory, write_atomically
-from qpabench.reports import figures, measured, results, summary, tables
+from qpabench.reports import figures, measured, results, selected, summary, tables
 from qpabench.reports.groups import Context
 from qpabench.reports.markdown import Markdown, code, escape, render
 from qpabench.reports.run import Run, load_run
@@ -119,6 +119,7 @@ def _values(run: Run, sections: list[dict[str, object]]) -> dict[str, object]:
         "shared": run.shared,
         "overview": summary.overview(run),
         "sections": sections,
+        "selected": selected.on_validation(run),
         "not_ok": tables.not_ok(run),
         "problems": run.problems,
         "not_alone_mark": tables.NOT_ALONE,
