@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import ClassVar, Literal, Self
 
@@ -48,11 +49,10 @@ class DirectOptions(GeneratorOptions):
         return Ledger(n_generated=n_generated, n_free=n_generated)
 
 
-class QpaOptions(GeneratorOptions):
-    """Generates the target's numbers chunk by chunk from basis strings and measurement probabilities."""
+class MappedOptions(GeneratorOptions):
+    """Generates the numbers chunk by chunk: basis strings and their probabilities, through a mapping."""
 
     chunk_size: int = Field(default=2048, ge=1, le=2**24, description="n_mlp, numbers per chunk")
-    n_layers: int = Field(default=8, ge=1, le=4096, description="L, repetitions of the ansatz")
     activation: Literal["none", "relu", "gelu", "tanh"] = Field(
         default="none", description="between the layers of the mapping model"
     )
@@ -110,5 +110,14 @@ class QpaOptions(GeneratorOptions):
             n_chunks=n_chunks,
             chunk_size=self.chunk_size,
             n_qubits=n_qubits,
-            n_layers=self.n_layers,
         )
+
+
+class QpaOptions(MappedOptions):
+    """The probabilities are those of a circuit."""
+
+    n_layers: int = Field(default=8, ge=1, le=4096, description="L, repetitions of the ansatz")
+
+    def ledger(self, specs: tuple[TensorSpec, ...]) -> Ledger:
+        """Count as every mapped generator does; the angles are the ansatz's to count."""
+        return replace(super().ledger(specs), n_layers=self.n_layers)

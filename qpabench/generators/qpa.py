@@ -6,6 +6,7 @@ Source: equations 5 to 7: chunk i of the target's numbers is G_b(|phi_i>, |<phi_
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from itertools import pairwise
 
 import torch
@@ -14,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from qpabench.generators.generator import Generator, GeneratorContext, cut
-from qpabench.generators.options import QpaOptions, mapping_widths
+from qpabench.generators.options import MappedOptions, QpaOptions, mapping_widths
 from qpabench.randomness import derive_seed
 
 #: Below this probability the scaled feature goes on linearly to 0: its slope is infinite at 0.
@@ -75,29 +76,37 @@ class MappingModel(nn.Module):
         return hidden
 
 
-class QpaGenerator(Generator):
-    """A circuit and a mapping model generate every number of the target."""
+class MappedGenerator(Generator):
+    """A mapping model generates every number from basis strings and probabilities; a subclass gives those.
 
-    def __init__(self, options: QpaOptions, context: GeneratorContext) -> None:
+    A subclass calls ``fix_start`` once it is whole.
+    """
+
+    def __init__(self, options: MappedOptions, context: GeneratorContext) -> None:
         super().__init__(options, context)
         self.options = options
-        self.n_qubits = context.n_qubits
-        self.n_chunks = -(-context.n_generated // options.chunk_size)
-        random = torch.Generator().manual_seed(derive_seed(context.seed, "angles"))
-        angles = torch.rand(math.prod(context.angles_shape), generator=random, dtype=torch.float64)
-        self.angles = nn.Parameter(((angles * 2 - 1) * math.pi).reshape(context.angles_shape))
-        self.mapping = MappingModel(self.n_qubits + 1, options.chunk_size, options.activation, context.seed)
-        self._draw = torch.Generator().manual_seed(derive_seed(context.seed, "basis-strings"))
-        self.fix_start()
+        ledger = options.ledger(context.specs)
+        assert ledger.n_chunks is not None
+        assert ledger.n_qubits is not None
+        self.n_chunks, self.n_qubits = ledger.n_chunks, ledger.n_qubits
+        self.mapping = self.new_mapping()
+        self._streams: dict[str, torch.Generator] = {}
 
-    def theta(self) -> nn.Parameter | None:
-        """Return the angles, U(-pi, pi) at first."""
-        return self.angles
+    def stream(self, purpose: str) -> torch.Generator:
+        """Return the random stream of one purpose, going on where it stopped."""
+        if purpose not in self._streams:
+            seed = derive_seed(self.context.seed, purpose)
+            self._streams[purpose] = torch.Generator().manual_seed(seed)
+        return self._streams[purpose]
 
+    def new_mapping(self) -> nn.Module:
+        """Return the mapping model with its initial weights."""
+        options = self.options
+        return MappingModel(self.n_qubits + 1, options.chunk_size, options.activation, self.context.seed)
+
+    @abstractmethod
     def probabilities(self) -> Float[Tensor, "n_states"]:
-        """Return the circuit's probabilities."""
-        assert self.context.circuit is not None
-        return self.context.circuit(self.angles.flatten())
+        """Return the probabilities of all 2**N basis states, in float64."""
 
     def strings(self) -> Int[Tensor, "n_chunks"]:
         """Return this pass's basis strings: the first n_ch, or n_ch drawn without replacement.
@@ -107,7 +116,7 @@ class QpaGenerator(Generator):
         """
         if self.options.basis_order == "fixed":
             return torch.arange(self.n_chunks)
-        return torch.randperm(2**self.n_qubits, generator=self._draw)[: self.n_chunks]
+        return torch.randperm(2**self.n_qubits, generator=self.stream("basis-strings"))[: self.n_chunks]
 
     def features(
         self, probabilities: Float[Tensor, "n_states"], strings: Int[Tensor, "n_chunks"]
@@ -129,3 +138,23 @@ class QpaGenerator(Generator):
     def generate(self) -> dict[str, Tensor]:
         """Return every tensor of the target."""
         return self.assemble(self.mapping(self.features(self.probabilities(), self.strings())))
+
+
+class QpaGenerator(MappedGenerator):
+    """The probabilities are those of a circuit whose angles are trained."""
+
+    def __init__(self, options: QpaOptions, context: GeneratorContext) -> None:
+        super().__init__(options, context)
+        random = torch.Generator().manual_seed(derive_seed(context.seed, "angles"))
+        angles = torch.rand(math.prod(context.angles_shape), generator=random, dtype=torch.float64)
+        self.angles = nn.Parameter(((angles * 2 - 1) * math.pi).reshape(context.angles_shape))
+        self.fix_start()
+
+    def theta(self) -> nn.Parameter | None:
+        """Return the angles, U(-pi, pi) at first."""
+        return self.angles
+
+    def probabilities(self) -> Float[Tensor, "n_states"]:
+        """Return the circuit's probabilities."""
+        assert self.context.circuit is not None
+        return self.context.circuit(self.angles.flatten())

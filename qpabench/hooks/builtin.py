@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qpabench.datasets.options import PtbOptions, TextOptions, WikiText2Options
+from qpabench.generators.control_options import (
+    AnglesMlpOptions,
+    CollapsedOptions,
+    FreeOptions,
+    FrozenOptions,
+    RandomProjectionOptions,
+    ShuffledOptions,
+    UniformOptions,
+)
 from qpabench.generators.options import DirectOptions, QpaOptions
 from qpabench.hooks.entries import (
     AnsatzEntry,
@@ -104,7 +113,7 @@ def qpabench_targets() -> Iterable[TargetEntry]:
 
 @hookimpl
 def qpabench_generators() -> Iterable[GeneratorEntry]:
-    """Ship direct training and QPA."""
+    """Ship direct training, QPA and its controls."""
     yield GeneratorEntry(
         name="direct",
         summary="the target's numbers trained as they are",
@@ -118,6 +127,52 @@ def qpabench_generators() -> Iterable[GeneratorEntry]:
         load="qpabench.generators.qpa:QpaGenerator",
         options=QpaOptions,
         uses_circuit=True,
+    )
+    room = "qpabench.generators.controls"
+    yield GeneratorEntry(
+        name="uniform",
+        summary="control of qpa: every probability is 2^-N, no circuit",
+        load=f"{room}:UniformGenerator",
+        options=UniformOptions,
+    )
+    yield GeneratorEntry(
+        name="frozen",
+        summary="control of qpa: the circuit's angles stay as drawn",
+        load=f"{room}:FrozenGenerator",
+        options=FrozenOptions,
+        uses_circuit=True,
+    )
+    yield GeneratorEntry(
+        name="shuffled",
+        summary="control of qpa: the circuit's probabilities permuted anew in every pass",
+        load=f"{room}:ShuffledGenerator",
+        options=ShuffledOptions,
+        uses_circuit=True,
+    )
+    yield GeneratorEntry(
+        name="free",
+        summary="control of qpa: the probabilities are a trained softmax",
+        load=f"{room}:FreeGenerator",
+        options=FreeOptions,
+    )
+    yield GeneratorEntry(
+        name="angles-mlp",
+        summary="control of qpa: as many trained numbers as angles, through a fixed network",
+        load=f"{room}:AnglesMlpGenerator",
+        options=AnglesMlpOptions,
+    )
+    yield GeneratorEntry(
+        name="collapsed",
+        summary="control of qpa: the mapping is one linear map of the same rank",
+        load=f"{room}:CollapsedGenerator",
+        options=CollapsedOptions,
+        uses_circuit=True,
+    )
+    yield GeneratorEntry(
+        name="random-projection",
+        summary="control of qpa: a fixed random matrix times a trained vector of the same budget",
+        load=f"{room}:RandomProjectionGenerator",
+        options=RandomProjectionOptions,
     )
 
 
@@ -134,7 +189,10 @@ def qpabench_models() -> Iterable[ModelEntry]:
         options=Gemma2BOptions,
     )
     yield ModelEntry(
-        name="gemma-2-2b", summary="Gemma-2 2B, d = 2304: the model the paper names", load=load, options=Gemma22BOptions
+        name="gemma-2-2b",
+        summary="Gemma-2 2B, d = 2304: the model the paper names",
+        load=load,
+        options=Gemma22BOptions,
     )
     yield ModelEntry(
         name="huggingface",
