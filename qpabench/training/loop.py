@@ -165,7 +165,8 @@ def train(
     generator, split = built.generator, features.splits["train"]
     theta = generator.theta()
     others = [p for p in generator.parameters() if p is not theta and p.requires_grad]
-    searched = theta if theta is not None and options.theta_optimizer != "adamw" else None
+    trained = theta is not None and theta.requires_grad
+    searched = theta if trained and options.theta_optimizer != "adamw" else None
     if searched is not None:
         searched.requires_grad_(False)
     groups: list[dict[str, Any]] = [{"params": others, "lr": options.learning_rate}] if others else []
