@@ -77,7 +77,9 @@ def read_document(path: Path, profile: str | None = None, settings: Sequence[str
         )
     version = head.get("version", 1)
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise InputError(f"{source}: suite.version: found {one_line(repr(version), 60)}, expected a number from 1")
+        raise InputError(
+            f"{source}: suite.version: found {one_line(repr(version), 60)}, expected a number from 1"
+        )
     for key in ("title", "summary"):
         if not isinstance(head.get(key, ""), str):
             raise InputError(f"{source}: suite.{key}: found {type(head[key]).__name__}, expected text")
@@ -94,7 +96,9 @@ def read_document(path: Path, profile: str | None = None, settings: Sequence[str
         if other == profile:
             overlay, matrix = checked, replaced or matrix
     if profile is not None and profile not in profiles:
-        raise InputError(f"{source}: profile {one_line(repr(profile), 60)} isn't there; {nearest(profile, profiles)}")
+        raise InputError(
+            f"{source}: profile {one_line(repr(profile), 60)} isn't there; {nearest(profile, profiles)}"
+        )
     changes = [_setting(text) for text in settings]
     tables = tuple(_merge(source, defaults, table, overlay, changes) for table in matrix)
     return Document(
@@ -118,7 +122,9 @@ def _parse(path: Path, source: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{source}: no such file; expected a suite in TOML") from error
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"{source}: cannot read ({one_line(error)}); expected a suite in TOML (UTF-8)") from error
+        raise InputError(
+            f"{source}: cannot read ({one_line(error)}); expected a suite in TOML (UTF-8)"
+        ) from error
     try:
         content = tomllib.loads(text)
         _bounded(source, content)
@@ -160,8 +166,10 @@ def _known(source: str, key: str, table: Mapping[str, Any], known: Sequence[str]
 
 def _matrix(source: str, key: str, value: object) -> list[Mapping[str, Any]]:
     if not isinstance(value, list) or not value:
-        raise InputError(f"{source}: {key}: found {'nothing' if not value else type(value).__name__}, "
-                         f"expected at least one table [[{key}]]")
+        raise InputError(
+            f"{source}: {key}: found {'nothing' if not value else type(value).__name__}, "
+            f"expected at least one table [[{key}]]"
+        )
     return [_experiment(source, f"{key}[{index}]", table) for index, table in enumerate(value)]
 
 
@@ -182,7 +190,9 @@ def _limits(source: str, value: object) -> Mapping[str, float]:
     _known(source, "limits", table, ("timeout_seconds", "memory_bytes"))
     for key, number in table.items():
         if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < 1e15:
-            raise InputError(f"{source}: limits.{key}: found {one_line(repr(number), 60)}, expected a positive number")
+            raise InputError(
+                f"{source}: limits.{key}: found {one_line(repr(number), 60)}, expected a positive number"
+            )
     return table
 
 
@@ -225,20 +235,18 @@ def _merge(
 
 
 def _change(merged: dict[str, Any], path: list[str], value: Any) -> None:
+    key = path[0]
     if len(path) == 1:
-        merged[path[0]] = value
+        merged[key] = dict(_table("--set", key, value)) if key in TABLES else value
         return
-    current = merged.get(path[0], {})
-    if isinstance(current, str):
-        current = {"name": current}
-    choices = current if isinstance(current, list) else [current]
+    current = merged.get(key, {})
     changed = []
-    for choice in choices:
-        table = {"name": choice} if isinstance(choice, str) else dict(choice)
+    for choice in current if isinstance(current, list) else [current]:
+        table = {"name": choice} if isinstance(choice, str) else dict(_table("--set", key, choice))
         inner = table
-        for part in path[1:-1]:
-            inner[part] = dict(inner.get(part, {}))
+        for depth, part in enumerate(path[1:-1], start=2):
+            inner[part] = dict(_table("--set", ".".join(path[:depth]), inner.get(part, {})))
             inner = inner[part]
         inner[path[-1]] = value
         changed.append(table)
-    merged[path[0]] = changed if isinstance(current, list) else changed[0]
+    merged[key] = changed if isinstance(current, list) else changed[0]
