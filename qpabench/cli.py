@@ -176,6 +176,28 @@ def compare(
         raise typer.Exit(1)
 
 
+@app.command()
+def export(
+    directory: Directory,
+    cell: Annotated[str, typer.Argument(help="id, a unique beginning of it, or label", show_default=False)],
+    to: Annotated[Path, typer.Option(help="the adapter's folder, new or empty", show_default=False)],
+    offline: Offline = False,
+) -> None:
+    """Write a trained cell as a PEFT adapter that loads without qpabench or any quantum package."""
+    _offline(offline)
+    from qpabench.export import export as export_cell
+    from qpabench.hooks.manager import load_registry
+
+    done = export_cell(directory, cell, to, load_registry())
+    if done.metrics is not None:
+        typer.echo("the cell's numbers are drawn anew in every pass; one draw is exported, measured again:")
+        for name, value in sorted(done.metrics.items()):
+            if name in done.record.metrics and name.startswith(("perplexity", "bits_per_byte")):
+                typer.echo(f"{name}: {done.record.metrics[name]:.6g} in the run, {value:.6g} as exported")
+    for path in done.paths:
+        typer.echo(str(path))
+
+
 @app.command("list")
 def list_plugins(
     kind: Annotated[str | None, typer.Argument(help="backends, ansatze, targets, ...", show_default=False)] = None,

@@ -193,6 +193,10 @@ class ModelOptions(Options):
         """Return (d_in, d_out) of ``lm_head`` without loading weights; None when that isn't known."""
         return None
 
+    def source(self) -> str | None:
+        """Return where transformers finds the weights: repository or folder; None where nobody else can."""
+        return None
+
     def fingerprint(self) -> str:
         """Identify the weights: which release, file or folder."""
         raise NotImplementedError

@@ -30,6 +30,10 @@ class PretrainedOptions(ModelOptions):
         """Tell whether code that comes with the weights may be run."""
         return False
 
+    def source(self) -> str | None:
+        """Return the folder, or else the repository."""
+        return self.path if self.path is not None else self.repository()
+
     def folder(self) -> Path | None:
         """Return the local folder or the snapshot already downloaded; None when there is neither."""
         if self.path is not None:
