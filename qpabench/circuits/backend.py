@@ -40,7 +40,12 @@ class Backend(ABC):
         """
 
     def batch(
-        self, circuit: Circuit, angles: Float[Tensor, "batch n_angles"], *, shots: int | None, seeds: Sequence[int]
+        self,
+        circuit: Circuit,
+        angles: Float[Tensor, "batch n_angles"],
+        *,
+        shots: int | None,
+        seeds: Sequence[int],
     ) -> Float[Tensor, "batch n_states"]:
         """Return the probabilities for several angle vectors; override it where one job costs less than many.
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import reduce
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from qpabench.circuits.circuit import Circuit, Gate
 
@@ -41,3 +43,19 @@ def probabilities(circuit: Circuit, angles: NDArray[np.float64]) -> NDArray[np.f
     for gate in circuit.gates:
         state = matrix(gate, circuit.n_qubits, angles) @ state
     return np.abs(state) ** 2
+
+
+def gate_by_gate(circuit: Circuit, angles: Tensor) -> Tensor:
+    """Return probabilities by one small tensor product a gate, differentiable by autograd."""
+    state = torch.zeros([2] * circuit.n_qubits, dtype=torch.complex128)
+    state[(0,) * circuit.n_qubits] = 1
+    for gate in circuit.gates:
+        if gate.angle is None:
+            moved = state.movedim(gate.qubits, (0, 1))
+            state = torch.stack([moved[0], moved[1].flip(0)]).movedim((0, 1), gate.qubits)
+            continue
+        half = angles[gate.angle] / 2
+        pauli = torch.tensor(PAULI[gate.name], dtype=torch.complex128)
+        turn = half.cos() * torch.eye(2, dtype=torch.float64) - 1j * half.sin() * pauli
+        state = torch.tensordot(turn, state, dims=([1], [gate.qubits[0]])).movedim(0, gate.qubits[0])
+    return (state.real**2 + state.imag**2).flatten()

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from qpabench.circuits import ansatze
 from qpabench.circuits.circuit import Circuit, Gate
+from qpabench.circuits.layers import layers, permutation
 from qpabench.circuits.native import (
     NativeBackend,
     exact_probabilities,
-    layers,
-    permutation,
     sample_frequencies,
     state_vector,
 )
@@ -65,6 +64,47 @@ def test_any_circuit_equals_dense_kronecker_matrices(seed: int) -> None:
     angles = angles_of(circuit, 1, seed)
     expected = dense.probabilities(circuit, angles[0].numpy())
     np.testing.assert_allclose(exact_probabilities(circuit, angles)[0].numpy(), expected, atol=DOUBLE)
+
+
+@pytest.mark.parametrize("name", ANSATZE)
+def test_uncomputed_states_give_what_kept_states_give(name: str) -> None:
+    circuit = ANSATZE[name](7, 4)  # two blocks kept, two of other sizes uncomputed
+    angles = angles_of(circuit, 1)
+    cotangent = torch.randn(circuit.n_states, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = []
+    for keep in (True, False):
+        leaf = angles.clone().requires_grad_()
+        value = exact_probabilities(circuit, leaf, keep=keep)
+        found.append((value.detach(), *torch.autograd.grad(value[0] @ cotangent, leaf)))
+    for kept, uncomputed in zip(*found, strict=True):
+        torch.testing.assert_close(kept, uncomputed, rtol=0, atol=DOUBLE)
+
+
+@pytest.mark.parametrize("n_qubits", [13, 14])  # four blocks; blocks of 4 and 3 qubits
+@pytest.mark.parametrize("name", ["ry", "rxrz"])
+def test_more_qubits_than_are_kept_give_the_plain_gate_by_gate_state(name: str, n_qubits: int) -> None:
+    circuit = ANSATZE[name](n_qubits, 2)
+    angles = angles_of(circuit, 1)
+    leaf = angles.clone().requires_grad_()
+    value = exact_probabilities(circuit, leaf)
+    cotangent = torch.randn(circuit.n_states, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(value[0] @ cotangent, leaf)
+    plain = angles.clone().requires_grad_()
+    expected = dense.gate_by_gate(circuit, plain[0])
+    (expected_gradient,) = torch.autograd.grad(expected @ cotangent, plain)
+    torch.testing.assert_close(value[0], expected, rtol=0, atol=DOUBLE)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=1e3 * DOUBLE)  # sums of 2**N terms
+
+
+def test_threads_are_as_they_were_after_a_small_circuit() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        circuit = ansatze.ry(3, 1)
+        exact_probabilities(circuit, angles_of(circuit, 1).requires_grad_())[0, 0].backward()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("seed", range(4))
