@@ -200,7 +200,9 @@ def export(
 
 @app.command("list")
 def list_plugins(
-    kind: Annotated[str | None, typer.Argument(help="backends, ansatze, targets, ...", show_default=False)] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="backends, ansatze, targets, ...", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="a list of objects")] = False,
 ) -> None:
     """Show what is installed, and by whom."""
@@ -294,7 +296,9 @@ def plugin_check(
     passed = True
     for result in check_backend(name, settings or []):
         verdict = "ok" if result.passed else "FAILED"
-        typer.echo(f"{verdict:6}  {result.name:32} {result.seconds:6.2f} s  {one_line(result.reason, 400)}".rstrip())
+        typer.echo(
+            f"{verdict:6}  {result.name:32} {result.seconds:6.2f} s  {one_line(result.reason, 400)}".rstrip()
+        )
         passed &= result.passed
     raise typer.Exit(0 if passed else 1)
 

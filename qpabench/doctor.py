@@ -60,7 +60,11 @@ def _machine() -> Iterator[str]:
     else:
         yield "no CUDA device"
     commit, dirty = source_commit()
-    yield f"qpabench from commit {commit}{' with changes' if dirty else ''}" if commit else "qpabench not from git"
+    yield (
+        f"qpabench from commit {commit}{' with changes' if dirty else ''}"
+        if commit
+        else "qpabench not from git"
+    )
     folder = cache_dir()
     yield f"cache {folder}: {_bytes_in(folder) / 2**20:.0f} MiB (QPABENCH_CACHE moves it; it can be deleted)"
 

@@ -45,6 +45,9 @@ class Metric:
 _KNOWN = {
     metric.name: metric
     for metric in (
+        Metric("probability_error_max", "largest probability error", "number", True),
+        Metric("total_variation_distance", "total variation distance", "number", True),
+        Metric("gradient_error_relative", "gradient error", "number", True),
         Metric(
             "perplexity_masked",
             "masked",

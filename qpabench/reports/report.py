@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from qpabench.errors import RecordError
 from qpabench.records.store import RunDirectory, write_atomically
 from qpabench.reports import figures, measured, results, selected, summary, tables
+from qpabench.reports.circuits import circuits
 from qpabench.reports.groups import Context
 from qpabench.reports.markdown import Markdown, code, escape, render
 from qpabench.reports.run import Run, load_run
@@ -97,6 +98,7 @@ def _section(context: Context, drawn: Mapping[str, Markdown]) -> dict[str, objec
         "ledger": tables.ledger(context),
         "equal_budget": tables.equal_budget(context),
         "times": tables.times(context),
+        "circuits": circuits(context),
         "other": tables.other_metrics(context),
         "some_not_alone": not all(group.alone for group in context.groups),
         "single_runs": all(group.n == 1 for group in context.groups),

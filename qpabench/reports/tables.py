@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from qpabench.records.record import Record
+from qpabench.reports import circuits
 from qpabench.reports.groups import Context, Difference, Group, alone, canonical
 from qpabench.reports.markdown import Markdown, escape, join, link, table
 from qpabench.reports.metrics import BASE_PREFIX, PERPLEXITIES, metric
@@ -33,8 +34,6 @@ TIMES = (
     "train_seconds",
     "eval_seconds",
     "peak_memory_bytes",
-    "circuits_executed",
-    "shots_executed",
 )
 
 
@@ -118,7 +117,7 @@ def times(context: Context) -> Markdown | None:
 
 def other_metrics(context: Context) -> Markdown | None:
     """Whatever else was measured, so that no plugin's metric is lost."""
-    shown = {*PERPLEXITIES, *LEDGER, *TIMES, *TEXT}
+    shown = {*PERPLEXITIES, *LEDGER, *TIMES, *TEXT, *circuits.COLUMNS}
     found = {n for group in context.groups for record in group.records for n in record.metrics}
     names = sorted(n for n in found - shown if not n.startswith(BASE_PREFIX))
     if not names:
