@@ -1,4 +1,4 @@
-"""The ``aer``, ``aer-shots`` and ``noisy`` backends for qpabench; imports neither torch nor Qiskit."""
+"""The backends ``aer``, ``aer-shots``, ``noisy`` and ``native-noisy``; imports neither torch nor Qiskit."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class NoisyOptions(AerOptions):
 
 @qpabench.hookimpl
 def qpabench_backends() -> Iterable[qpabench.BackendEntry]:
-    """Bring Aer: exact, sampled, and sampled under noise."""
+    """Bring Aer: exact, sampled, and sampled under noise; and the same noise as a density matrix."""
     yield qpabench.BackendEntry(
         name="aer",
         summary="Qiskit Aer state vector, exact; all shifted circuits go as one job",
@@ -122,4 +122,15 @@ def qpabench_backends() -> Iterable[qpabench.BackendEntry]:
         shots=True,
         noise=True,
         max_qubits=12,
+    )
+    yield qpabench.BackendEntry(
+        name="native-noisy",
+        summary="density matrix under the same noise as noisy, exact gradient; or its shots",
+        load="qpabench_aer.native_noisy:NativeNoisyBackend",
+        options=NoisyOptions,
+        exact=True,
+        shots=True,
+        noise=True,
+        gradient=True,
+        max_qubits=10,
     )

@@ -22,7 +22,7 @@ from qpabench.errors import UnsupportedError
 from qpabench.hooks.entries import BackendOptions
 from qpabench.randomness import derive_seed
 from qpabench_aer import NoisyOptions
-from qpabench_aer.device import Transpiled, transpile_to_device
+from qpabench_aer.device import Transpiled, device_facts, transpile_to_device
 from qpabench_aer.qiskit_circuit import frequencies, to_qiskit
 
 DENSITY_MATRIX_QUBITS = 10  # one density matrix beats a thousand noisy trajectories up to here
@@ -127,31 +127,13 @@ class NoisyBackend(AerShotsBackend):
 
     def describe(self, circuit: Circuit) -> dict[str, object]:
         """Return device, layout (physical qubit of our qubits in order), depth, gate counts and distance."""
-        facts = super().describe(circuit) | {
-            "device": self._noisy.device,
-            "transpile_seed": self._noisy.transpile_seed,
-            "optimization_level": self._noisy.optimization_level,
-        }
         prepared = self._prepared.get(circuit)
-        if prepared is None or prepared.transpiled is None:
-            return facts
-        transpiled = prepared.transpiled
-        return facts | {
-            "layout": list(reversed(transpiled.layout)),
-            "depth": transpiled.circuit.depth(),
-            "two_qubit_gates": transpiled.circuit.num_nonlocal_gates(),
-            "gates": {name: int(count) for name, count in transpiled.circuit.count_ops().items()},
-            "noisy_gates": sorted(transpiled.noise.noise_instructions),
-        }
+        transpiled = None if prepared is None else prepared.transpiled
+        return super().describe(circuit) | device_facts(self._noisy, transpiled)
 
     def _prepare(self, circuit: Circuit) -> Prepared:
         translated, theta = to_qiskit(circuit, measured=True)
         transpiled = transpile_to_device(translated, self._noisy)
-        if not set(transpiled.circuit.count_ops()) & set(transpiled.noise.noise_instructions):
-            raise UnsupportedError(
-                f"noisy: device {self._noisy.device!r} has no error on any gate of this circuit "
-                f"({', '.join(transpiled.circuit.count_ops())}); expected some; take the backend aer-shots"
-            )
         few = len(transpiled.physical) <= DENSITY_MATRIX_QUBITS
         simulator = AerSimulator(
             noise_model=transpiled.noise,
@@ -178,18 +160,28 @@ def _run(prepared: Prepared, angles: Tensor, shots: int | None, seeds: Sequence[
 
 
 def _distance(circuit: Circuit, prepared: Prepared | None, shots: int | None) -> dict[str, object]:
-    """Compare the last run with the ideal distribution of the same angles.
+    if prepared is None or prepared.last_angles is None or prepared.last_result is None:
+        return {}
+    return distance_facts(circuit, prepared.last_angles, prepared.last_result, shots)
+
+
+def distance_facts(circuit: Circuit, angles: Tensor, result: Tensor, shots: int | None) -> dict[str, object]:
+    """Compare a run with the ideal distribution of the same angles.
+
+    Args:
+        circuit: what was run.
+        angles: radians, (n_angles,).
+        result: probabilities or frequencies.
+        shots: None for probabilities.
 
     Source: total variation distance = half the sum of |p - q|. ``..._from_shots_alone`` is its expectation
     for ideal shots, half the sum of sqrt(2 p (1 - p) / (pi shots)) (each frequency taken as normal).
     """
-    if prepared is None or prepared.last_angles is None or prepared.last_result is None:
-        return {}
-    ideal = exact_probabilities(circuit, prepared.last_angles.unsqueeze(0)).squeeze(0)
+    ideal = exact_probabilities(circuit, angles.unsqueeze(0)).squeeze(0)
     facts: dict[str, object] = {
-        "total_variation_distance": float((prepared.last_result - ideal).abs().sum() / 2),
+        "total_variation_distance": float((result - ideal).abs().sum() / 2),
         "ideal_probabilities": ideal.tolist(),
-        "probabilities": prepared.last_result.tolist(),
+        "probabilities": result.tolist(),
     }
     if shots is not None:
         spread = (2 * ideal * (1 - ideal).clamp(min=0) / (torch.pi * shots)).sqrt().sum() / 2

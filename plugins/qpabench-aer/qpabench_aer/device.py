@@ -89,10 +89,44 @@ def transpile_to_device(circuit: QuantumCircuit, options: NoisyOptions) -> Trans
         options: device, seed, optimization level, own rates.
 
     Raises:
-        UnsupportedError: unknown device, or one with too few qubits.
+        UnsupportedError: unknown device, too few qubits, or no error on any gate of the circuit.
     """
-    if options.device == CUSTOM:
-        return _transpile_custom(circuit, options)
+    transpiled = (
+        _transpile_custom(circuit, options) if options.device == CUSTOM else _transpile(circuit, options)
+    )
+    used = transpiled.circuit.count_ops()
+    if not set(used) & set(transpiled.noise.noise_instructions):
+        raise UnsupportedError(
+            f"noisy: device {options.device!r} has no error on any gate of this circuit "
+            f"({', '.join(used)}); expected some; take the backend aer-shots"
+        )
+    return transpiled
+
+
+def device_facts(options: NoisyOptions, transpiled: Transpiled | None) -> dict[str, object]:
+    """Return device, layout (physical qubit of our qubits in order), depth and gate counts, for the record.
+
+    Args:
+        options: what was asked for.
+        transpiled: the circuit, None if none has been run.
+    """
+    facts: dict[str, object] = {
+        "device": options.device,
+        "transpile_seed": options.transpile_seed,
+        "optimization_level": options.optimization_level,
+    }
+    if transpiled is None:
+        return facts
+    return facts | {
+        "layout": list(reversed(transpiled.layout)),
+        "depth": transpiled.circuit.depth(),
+        "two_qubit_gates": transpiled.circuit.num_nonlocal_gates(),
+        "gates": {name: int(count) for name, count in transpiled.circuit.count_ops().items()},
+        "noisy_gates": sorted(transpiled.noise.noise_instructions),
+    }
+
+
+def _transpile(circuit: QuantumCircuit, options: NoisyOptions) -> Transpiled:
     device = fake_device(options.device)
     if circuit.num_qubits > device.num_qubits:
         raise UnsupportedError(
