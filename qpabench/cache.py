@@ -47,6 +47,8 @@ def published(name: str, build: Callable[[Path], None]) -> Path:
         with FileLock(target.with_name(f"{target.name}.lock")):
             if target.is_dir():
                 return target
+            for left in target.parent.glob(f"{target.name}.*.part"):  # of a builder that was killed
+                shutil.rmtree(left, ignore_errors=True)
             draft = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
             draft.mkdir()
             try:

@@ -52,3 +52,10 @@ def test_unwritable_cache_does_not_stop_a_hash(tmp_path, monkeypatch):
     (tmp_path / "big").write_bytes(b"a" * (2 << 20))
     monkeypatch.setenv("QPABENCH_CACHE", str(tmp_path / "big"))
     assert len(file_hash(tmp_path / "big")) == 64
+
+
+def test_what_a_killed_builder_left_is_swept():
+    left = cache_dir() / "a" / "b.0123abcd.part"
+    left.mkdir(parents=True)
+    published("a/b", lambda folder: None)
+    assert not left.exists()

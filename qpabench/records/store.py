@@ -94,7 +94,7 @@ class RunDirectory:
         path = self.records / f"{cell_id}.json"
         try:
             text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, UnicodeDecodeError) as error:
             self._set_aside(path)

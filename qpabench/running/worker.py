@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import multiprocessing
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from contextlib import suppress
@@ -14,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # optimizers import it: two seconds, here once for all cells
 from filelock import FileLock, Timeout
 from safetensors.torch import save
 
@@ -59,11 +63,29 @@ def threads_for(jobs: int) -> int:
     return max(1, usable_cores() // jobs)
 
 
+def depend_on_parent() -> None:
+    """End this process with the one that started it, and leave Ctrl-C to that one.
+
+    A runner killed by force tells nobody; a cell that hangs or trains on without messages wouldn't notice.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(LOST_PARENT)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, name="end-with-parent", daemon=True).start()
+
+
 def compute_features(connection: Connection, job: Job, jobs: int) -> None:
     """Process entry: compute the features that a job's cell shares with others.
 
     Sends ``("done",)`` or ``("refused", status, reason)``.
     """
+    depend_on_parent()
     channel = Channel(connection)
     with _contained(job, "features"):
         torch.set_num_threads(threads_for(jobs))
@@ -82,6 +104,7 @@ def compute_cell(connection: Connection, job: Job, jobs: int) -> None:
 
     Sends ``("done",)``, or ``("busy",)`` when another runner has the cell.
     """
+    depend_on_parent()
     channel = Channel(connection)
     directory = RunDirectory(job.run_directory)
     with _contained(job, "cell"):
@@ -115,8 +138,6 @@ def _run_and_record(channel: Channel, directory: RunDirectory, job: Job, jobs: i
         status, reason = verdict(error)
         timing = {"started_at": started, "finished_at": _now(), "alone": jobs == 1}
         directory.write(Record(job.cell, status, reason, timing=timing, provenance=origin))
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            raise
         return
     timing = {
         "started_at": started,

@@ -1,0 +1,79 @@
+"""A plugin whose generators misbehave in every way a cell can; its module is written into a site folder."""
+
+PLUGIN = """
+import os
+from pathlib import Path
+from typing import Literal
+
+import qpabench
+from qpabench.generators.options import DirectOptions
+
+
+class TroubleOptions(DirectOptions):
+    how: Literal[
+        "raises", "exits", "leaves", "dies", "aborts", "hangs", "eats", "starves", "is-nan", "is-short",
+        "shouts", "waits",
+    ]
+
+
+@qpabench.hookimpl
+def qpabench_generators():
+    yield qpabench.GeneratorEntry(
+        name="trouble", summary="misbehaves", load="trouble_plugin:Trouble", options=TroubleOptions
+    )
+
+
+@qpabench.hookimpl
+def qpabench_cell_finished(record):
+    if "QPABENCH_TEST_EVENTS" in os.environ:
+        with Path(os.environ["QPABENCH_TEST_EVENTS"]).open("a") as file:
+            file.write(f"{record['status']}\\n")
+    if record["status"] == "timeout":
+        raise RuntimeError("a tracker\\nthat raises")
+
+
+def Trouble(options, context):
+    import signal
+    import sys
+    import time
+
+    import torch
+
+    from qpabench.generators.direct import DirectGenerator
+
+    class Made(DirectGenerator):
+        def generate(self):
+            tensors = super().generate()
+            how = options.how
+            if how == "raises":
+                raise ValueError("no luck\\nat all \\x1b[31m")
+            if how == "exits":
+                sys.exit(4)
+            if how == "leaves":
+                os._exit(5)
+            if how == "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if how == "aborts":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if how == "hangs":
+                time.sleep(600)
+            if how == "eats":
+                kept = []
+                while len(kept) < 100:
+                    kept.append(bytearray(os.urandom(1 << 20) * 64))
+                    time.sleep(0.05)
+            if how == "starves":
+                raise MemoryError("none left")
+            if how == "is-nan":
+                tensors = {name: tensor * float("nan") for name, tensor in tensors.items()}
+            if how == "is-short":
+                tensors.popitem()
+            if how == "shouts":
+                print("loud " * 100000, flush=True)
+            if how == "waits" and "QPABENCH_TEST_WAIT" in os.environ:
+                Path(os.environ["QPABENCH_TEST_WAIT"]).write_text(str(os.getpid()))
+                time.sleep(600)
+            return tensors
+
+    return Made(options, context)
+"""
