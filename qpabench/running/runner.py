@@ -110,6 +110,7 @@ def run_plan(
             "profile": plan.document.profile,
             "command": command,
             "cells": [planned.cell.id for planned in plan.cells],
+            **({"verdict": plan.verdict} if plan.verdict else {}),
             "select": {"validation": [p.cell.id for p in plan.cells if p.cell.select == "validation"]},
         }
     )

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from qpabench.errors import InputError, nearest, one_line
+from qpabench.suite.verdict import Asked, read_verdict
 
 COMPONENTS = ("model", "dataset", "target", "generator", "backend", "ansatz")
 TABLES = ("train", "evaluate")
 KEYS = (*COMPONENTS, *TABLES, "protocol", "seeds", "select")
 SUITE_KEYS = ("name", "title", "version", "summary")
-TOP_KEYS = ("suite", "defaults", "matrix", "profiles", "limits")
+TOP_KEYS = ("suite", "defaults", "matrix", "profiles", "limits", "verdict")
 #: "validation": of cells that differ only in learning rates, the report marks the best on validation rows
 SELECT = ("none", "validation")
 PROTOCOLS = ("released-code", "paper-text")
@@ -41,6 +42,7 @@ class Document:
         tables: one mapping a ``[[matrix]]``, defaults, profile and ``--set`` merged in.
         limits: ``timeout_seconds`` and ``memory_bytes`` per cell.
         profile: what was chosen.
+        verdict: what shall be decided, if anything.
     """
 
     source: str
@@ -52,6 +54,7 @@ class Document:
     limits: Mapping[str, float]
     profile: str | None
     profiles: tuple[str, ...]
+    verdict: Asked | None = None
 
 
 def read_document(path: Path, profile: str | None = None, settings: Sequence[str] = ()) -> Document:
@@ -111,6 +114,7 @@ def read_document(path: Path, profile: str | None = None, settings: Sequence[str
         limits=_limits(source, content.get("limits", {})),
         profile=profile,
         profiles=tuple(profiles),
+        verdict=read_verdict(source, content.get("verdict")),
     )
 
 

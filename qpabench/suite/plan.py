@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -13,6 +13,7 @@ from qpabench.suite.cell import Cell
 from qpabench.suite.document import Document, read_document
 from qpabench.suite.expand import MAX_CELLS, expand
 from qpabench.suite.select import selection
+from qpabench.suite.verdict import resolve
 
 PlanStatus = Literal["run", "cached", "unsupported", "unavailable"]
 #: Statuses that are tried anew only with ``--retry-failed``.
@@ -40,10 +41,17 @@ class PlannedCell:
 
 @dataclass(frozen=True)
 class Plan:
-    """A suite's cells in order."""
+    """A suite's cells in order.
+
+    Args:
+        document: the suite.
+        cells: those selected.
+        verdict: what shall be decided, by cell ids; empty when the suite has no ``[verdict]``.
+    """
 
     document: Document
     cells: tuple[PlannedCell, ...]
+    verdict: Mapping[str, Any] = field(default_factory=dict)
 
 
 def make_plan(
@@ -74,6 +82,8 @@ def make_plan(
     """
     document = read_document(path, profile, settings)
     cells = expand(document, registry, max_cells)
+    asked = document.verdict
+    verdict = resolve(document.source, asked, cells) if asked is not None else {}
     if only:
         keep = selection(only)
         kept = [cell for cell in cells if keep(cell)]
@@ -85,7 +95,7 @@ def make_plan(
     missing: dict[str, str | None] = {}
     for cell in cells:
         planned.append(_decide(cell, None if fresh else look_up(cell.id), retry_failed, missing))
-    return Plan(document, tuple(planned))
+    return Plan(document, tuple(planned), verdict)
 
 
 def _decide(
