@@ -219,6 +219,7 @@ def _files(
     card = model_card(
         record,
         base=base,
+        loading=cell.model.options.loading(),
         layers=names,
         shapes={key: tuple(value.shape) for key, value in layers[0].tensors.items()},
         loader=None if config is not None else layers[0].target.loader,

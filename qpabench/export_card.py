@@ -37,6 +37,7 @@ def model_card(
     record: Record,
     *,
     base: str,
+    loading: str,
     layers: Sequence[str],
     shapes: Mapping[str, tuple[int, ...]],
     loader: str | None,
@@ -48,6 +49,7 @@ def model_card(
     Args:
         record: of the cell.
         base: where transformers finds the base model, or its name in the suite.
+        loading: code that loads the base model as ``base``.
         layers: the adapted layers.
         shapes: of one layer's tensors.
         loader: None for a PEFT checkpoint; else the target's ``adapt`` function.
@@ -68,7 +70,7 @@ def model_card(
         _measured(record, numbers),
         _settings(record),
         "## Loading",
-        _peft_loader(base) if loader is None else _plain_loader(base, layers, shapes, loader),
+        _peft_loader(loading) if loader is None else _plain_loader(loading, layers, shapes, loader),
     ]
     if tied:
         parts.append(
@@ -119,20 +121,19 @@ def _settings(record: Record) -> str:
     return "\n".join(lines)
 
 
-def _peft_loader(base: str) -> str:
+def _peft_loader(loading: str) -> str:
     return _python(
         f"""\
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-base = AutoModelForCausalLM.from_pretrained({base!r})
-model = PeftModel.from_pretrained(base, "path/of/this/folder")
+{loading}model = PeftModel.from_pretrained(base, "path/of/this/folder")
 """
     )
 
 
 def _plain_loader(
-    base: str, layers: Sequence[str], shapes: Mapping[str, tuple[int, ...]], loader: str
+    loading: str, layers: Sequence[str], shapes: Mapping[str, tuple[int, ...]], loader: str
 ) -> str:
     layout = "\n".join(f"- `<layer>/{name}`: float32 {list(shape)}" for name, shape in shapes.items())
     named = ", ".join(f"`{name}`" for name in layers)
@@ -162,7 +163,7 @@ def attach(model, folder):
     return model
 
 
-model = attach(AutoModelForCausalLM.from_pretrained({base!r}), "path/of/this/folder")
+{loading}model = attach(base, "path/of/this/folder")
 """
         )
     )

@@ -150,7 +150,7 @@ class TargetOptions(Options):
     target_modules: list[str] = Field(
         default=["lm_head"],
         min_length=1,
-        description="linear layers by name or end of name, as in PEFT; lm_head: the output layer of any model",
+        description="linear layers by name or its end, as in PEFT; lm_head: the output layer of any model",
     )
 
     #: Tables 4 to 7 of the paper, for ``train.preset = "paper"``: model family -> options of training and of
@@ -194,8 +194,13 @@ class ModelOptions(Options):
         return None
 
     def source(self) -> str | None:
-        """Return where transformers finds the weights: repository or folder; None where nobody else can."""
+        """Return where transformers finds the weights: repository or folder; None where there is neither."""
         return None
+
+    def loading(self) -> str:
+        """Return Python that loads the model as ``base`` with transformers alone, for a model card."""
+        where = self.source() or "path/of/the/base/model"
+        return f"base = AutoModelForCausalLM.from_pretrained({where!r})\n"
 
     def fingerprint(self) -> str:
         """Identify the weights: which release, file or folder."""

