@@ -123,7 +123,9 @@ class Registry:
             try:
                 implementation.function(**wanted)
             except Exception as error:
-                complaints.append(f"plugin {implementation.plugin_name!r}: {event} raised {one_line(repr(error))}")
+                complaints.append(
+                    f"plugin {implementation.plugin_name!r}: {event} raised {one_line(repr(error))}"
+                )
         return complaints
 
 
@@ -227,7 +229,9 @@ def _ask(manager: pluggy.PluginManager, plugin: object) -> list[Entry]:
 
 def _checked(hook: str, wanted: type[Entry], given: object) -> Iterable[Entry]:
     if isinstance(given, (str, Entry)) or not isinstance(given, Iterable):
-        raise PluginError(f"{hook} returned {type(given).__name__}, expected an iterable of {wanted.__name__}")
+        raise PluginError(
+            f"{hook} returned {type(given).__name__}, expected an iterable of {wanted.__name__}"
+        )
     seen: set[str] = set()
     entries = list(given)
     for entry in entries:

@@ -108,9 +108,14 @@ class LocalExecutor(Executor):
             if running.outcome is not None or running.stopped_for is not None:
                 continue
             if timeout is not None and seconds > timeout and not running.is_features:
-                running.stopped_for = ("timeout", f"ran longer than {timeout:g} seconds; raise limits.timeout_seconds")
+                running.stopped_for = (
+                    "timeout",
+                    f"ran longer than {timeout:g} seconds; raise limits.timeout_seconds",
+                )
             elif memory is not None and _resident_bytes(running.process.pid) > memory:
-                reason = f"held more than {memory:g} bytes; raise limits.memory_bytes or make the cell smaller"
+                reason = (
+                    f"held more than {memory:g} bytes; raise limits.memory_bytes or make the cell smaller"
+                )
                 running.stopped_for = ("out-of-memory", reason)
             if running.stopped_for is not None:
                 running.process.kill()
@@ -160,7 +165,9 @@ def _cause(running: _Running) -> tuple[Status, str]:
     if code == KILLED:
         return "out-of-memory", "the process was killed (signal 9), as a system short of memory does"
     what = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    return "failed", one_line(f"the process ended with {what} before it had a result; see logs/{running.job.id}.log")
+    return "failed", one_line(
+        f"the process ended with {what} before it had a result; see logs/{running.job.id}.log"
+    )
 
 
 def _write_failure(job: Job, status: Status, reason: str) -> None:

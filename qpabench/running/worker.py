@@ -132,7 +132,9 @@ def _run_and_record(channel: Channel, directory: RunDirectory, job: Job, jobs: i
         cell = cell_from_json(job.cell, load_registry())
         origin = origin_of(cell, threads)
         features = features_of(cell, channel.progress)
-        result = run_cell(cell, features, lambda step, total, loss: channel.progress("training", step, total, loss))
+        result = run_cell(
+            cell, features, lambda step, total, loss: channel.progress("training", step, total, loss)
+        )
     except BaseException as error:
         traceback.print_exc()
         status, reason = verdict(error)
@@ -168,7 +170,9 @@ def origin_of(cell: Cell, threads: int) -> dict[str, Any]:
 
 def verdict(error: BaseException) -> tuple[Status, str]:
     """Return the status and the one-line reason that an error means for a cell."""
-    reason = one_line(error) if isinstance(error, QpabenchError) else one_line(f"{type(error).__name__}: {error}")
+    reason = (
+        one_line(error) if isinstance(error, QpabenchError) else one_line(f"{type(error).__name__}: {error}")
+    )
     if isinstance(error, UnsupportedError):
         return "unsupported", reason
     if isinstance(error, UnavailableError):

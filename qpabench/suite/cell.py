@@ -174,7 +174,13 @@ def circuit_facts(
     Raises:
         UnsupportedError: the backend can't serve the options.
     """
-    if backend is None or ansatz is None or ledger is None or ledger.n_qubits is None or ledger.n_layers is None:
+    if (
+        backend is None
+        or ansatz is None
+        or ledger is None
+        or ledger.n_qubits is None
+        or ledger.n_layers is None
+    ):
         return 0, 0
     assert isinstance(ansatz.entry, AnsatzEntry)
     assert isinstance(backend.entry, BackendEntry)
@@ -212,7 +218,10 @@ def cell_from_json(content: Mapping[str, Any], registry: Registry) -> Cell:
         resolved = found.entry.options.model_validate_json(json.dumps(options[kind]))
         fingerprint = str(content["data"].get(kind, ""))
         choices[kind] = Choice(found.entry, resolved, name, str(found.source), fingerprint)
-    counts = {key: content[key] for key in ("n_generated", "n_mapping", "n_chunks", "chunk_size", "n_qubits", "n_layers")}
+    counts = {
+        key: content[key]
+        for key in ("n_generated", "n_mapping", "n_chunks", "chunk_size", "n_qubits", "n_layers")
+    }
     model, target, generator, dataset = (choices[k] for k in ("model", "target", "generator", "dataset"))
     assert model is not None
     assert dataset is not None

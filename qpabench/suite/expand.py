@@ -113,7 +113,9 @@ class _Expander:
             if isinstance(choice, str):
                 choice = {"name": choice}
             if not isinstance(choice, Mapping):
-                raise InputError(f"{where}: found {type(choice).__name__}, expected a name or a table with name")
+                raise InputError(
+                    f"{where}: found {type(choice).__name__}, expected a name or a table with name"
+                )
             names = choice.get("name")
             if names is None:
                 raise InputError(f"{where}.name: missing; expected the name of a {key}")
@@ -125,7 +127,9 @@ class _Expander:
                 alternatives.append({"name": [name], **self._option_axes(where, entry.options, options)})
         return alternatives
 
-    def _option_axes(self, where: str, model: type[Options], options: Mapping[str, Any]) -> dict[str, list[Any]]:
+    def _option_axes(
+        self, where: str, model: type[Options], options: Mapping[str, Any]
+    ) -> dict[str, list[Any]]:
         axes: dict[str, list[Any]] = {}
         for option, value in options.items():
             if option not in model.model_fields:
@@ -144,10 +148,30 @@ class _Expander:
         where = f"{self.document.source}: matrix[{index}]"
         axes = self._axes(index)
         crossed = {key: [picked for part in axis for picked in _cross(part)] for key, axis in axes.items()}
-        order = ("model", "dataset", "protocol", "target", "generator", "backend", "ansatz", "train", "evaluate", "seeds")
-        for model, dataset, protocol, target, generator, backend, ansatz, train, evaluate, seed in itertools.product(
-            *(crossed[key] for key in order)
-        ):
+        order = (
+            "model",
+            "dataset",
+            "protocol",
+            "target",
+            "generator",
+            "backend",
+            "ansatz",
+            "train",
+            "evaluate",
+            "seeds",
+        )
+        for (
+            model,
+            dataset,
+            protocol,
+            target,
+            generator,
+            backend,
+            ansatz,
+            train,
+            evaluate,
+            seed,
+        ) in itertools.product(*(crossed[key] for key in order)):
             name = protocol["protocol"]
             chosen_model = self._choice(where, "model", model, name)
             preset = train.get("preset") == "paper"
@@ -226,7 +250,10 @@ class _Expander:
             options = self._find(f"{where}.target", "target", str(given["name"])).entry.options
             assert issubclass(options, TargetOptions)
             assert isinstance(model.options, ModelOptions)
-            given = {**_only(options.published(model.options.family, generated=False) or {}, options), **given}
+            given = {
+                **_only(options.published(model.options.family, generated=False) or {}, options),
+                **given,
+            }
         return self._choice(where, "target", given, protocol)
 
     def _train(
@@ -239,14 +266,16 @@ class _Expander:
             if published is None:
                 raise InputError(
                     f"{where}.train.preset: Tables 4 to 7 have no row for target {target.name!r} on model "
-                    f"{model.name!r}; expected preset = \"none\" and settings of your own"
+                    f'{model.name!r}; expected preset = "none" and settings of your own'
                 )
             given = {**_only(published, TrainOptions), **given}
         options = self._setting(where, "train", TrainOptions, given)
         assert isinstance(options, TrainOptions)
         return options
 
-    def _ledger(self, model: Choice, dataset: Choice, target: Choice, generator: Choice) -> Ledger | str | None:
+    def _ledger(
+        self, model: Choice, dataset: Choice, target: Choice, generator: Choice
+    ) -> Ledger | str | None:
         key = (f"{model.identity}|{dataset.identity}", target.identity, generator.identity)
         if key not in self._ledgers:
             assert isinstance(model.options, ModelOptions)

@@ -28,9 +28,12 @@ class TrainOptions(Options):
         default="padded", description="padded: padding is scored too, as the released code does"
     )
     theta_optimizer: Literal["adamw", "cobyla", "nelder-mead"] = Field(
-        default="adamw", description="cobyla, nelder-mead: angles searched after each epoch, without gradients"
+        default="adamw",
+        description="cobyla, nelder-mead: angles searched after each epoch, without gradients",
     )
-    theta_evaluations: int = Field(default=100, ge=1, description="evaluations of a gradient-free search, per epoch")
+    theta_evaluations: int = Field(
+        default=100, ge=1, description="evaluations of a gradient-free search, per epoch"
+    )
     theta_rows: int = Field(default=8, ge=1, description="training rows a gradient-free search looks at")
     preset: Literal["none", "paper"] = Field(
         default="none", description="paper: learning rate, epochs, warm-up and dropout of Tables 4 to 7"
@@ -40,7 +43,9 @@ class TrainOptions(Options):
 class EvaluateOptions(Options):
     """How a cell is measured."""
 
-    batch_size: int = Field(default=2, ge=1, le=4096, description="rows whose means the padded figure averages")
+    batch_size: int = Field(
+        default=2, ge=1, le=4096, description="rows whose means the padded figure averages"
+    )
     strided: bool = Field(default=False, description="also score the test text as one contiguous stream")
     context: int = Field(default=512, ge=2, description="tokens per window of the contiguous stream")
     stride: int = Field(default=256, ge=1, description="tokens scored per window")

@@ -42,7 +42,9 @@ def selection(expression: str) -> Callable[[Cell], bool]:
             break
         joint = _JOINT.match(expression, position)
         if not joint:
-            raise InputError(f"--only {one_line(expression, 80)!r}: expected 'and' or a comma at {position + 1}")
+            raise InputError(
+                f"--only {one_line(expression, 80)!r}: expected 'and' or a comma at {position + 1}"
+            )
         position = joint.end()
 
     def matches(cell: Cell) -> bool:

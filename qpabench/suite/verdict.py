@@ -137,7 +137,11 @@ def _family(source: str, key: str, value: object) -> Family:
     for field, found in (("name", name), ("cell", cell)):
         if not isinstance(found, str) or not found.strip():
             raise InputError(f"{source}: {key}.{field}: found {_shown(found)}, expected text")
-    if not isinstance(expressions, list) or not expressions or not all(isinstance(e, str) for e in expressions):
+    if (
+        not isinstance(expressions, list)
+        or not expressions
+        or not all(isinstance(e, str) for e in expressions)
+    ):
         raise InputError(
             f"{source}: {key}.against: found {_shown(against)}, expected a selection as in --only, or a list of them"
         )

@@ -29,7 +29,9 @@ def agreement(function: CircuitFunction, theta: Tensor, seed: int) -> dict[str, 
     )
     angles = theta.detach().double().flatten()
     random = torch.Generator().manual_seed(derive_seed(seed, "agreement-direction"))
-    direction = torch.randn(function.circuit.n_states, generator=random, dtype=torch.float64).to(angles.device)
+    direction = torch.randn(function.circuit.n_states, generator=random, dtype=torch.float64).to(
+        angles.device
+    )
     leaf = angles.clone().requires_grad_()
     exact = exact_probabilities(function.circuit, leaf.unsqueeze(0)).squeeze(0)
     (exact_gradient,) = torch.autograd.grad(exact, leaf, direction)

@@ -277,7 +277,7 @@ def _write_split(
                 here = slice(int(starts[index]), int(starts[index + 1]))
                 kept = hidden[slot, torch.from_numpy(scored[index]).to(device)]
                 features[here] = kept.cpu().numpy()
-                if base and index == same[0] or base and counts[index] != counts[same[0]]:
+                if (base and index == same[0]) or (base and counts[index] != counts[same[0]]):
                     nll[here] = (
                         token_nll(
                             Factors(kept),

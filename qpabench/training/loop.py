@@ -186,7 +186,9 @@ def train(
     for step, positions in zip(range(n_steps), batches(split, options, seed), strict=False):
         started = time.perf_counter()
         tensors = generator()
-        leaves = {name: tensor.detach().requires_grad_(tensor.requires_grad) for name, tensor in tensors.items()}
+        leaves = {
+            name: tensor.detach().requires_grad_(tensor.requires_grad) for name, tensor in tensors.items()
+        }
         watch.add("generator", started)
         head_started = time.perf_counter()
         loss = _loss(built, features, split, positions, leaves, dropout)
@@ -201,7 +203,9 @@ def train(
             )
         back_started = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        wanted = [name for name, tensor in tensors.items() if leaves[name].grad is not None and tensor.requires_grad]
+        wanted = [
+            name for name, tensor in tensors.items() if leaves[name].grad is not None and tensor.requires_grad
+        ]
         if wanted:
             torch.autograd.backward([tensors[n] for n in wanted], [leaves[n].grad for n in wanted])
         watch.add("generator", back_started)

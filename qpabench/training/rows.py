@@ -120,7 +120,9 @@ def make_windows(stream: Sequence[int], pad_token_id: int, context: int, stride:
     if len(stream) < 2:
         raise InputError("strided perplexity: found fewer than two tokens of test text, expected more")
     if stride >= context:
-        raise InputError(f"evaluate.stride: found {stride}, expected less than the context of {context} tokens")
+        raise InputError(
+            f"evaluate.stride: found {stride}, expected less than the context of {context} tokens"
+        )
     starts = [0]
     while starts[-1] + context < len(stream):
         starts.append(starts[-1] + stride)
