@@ -263,7 +263,7 @@ def list_plugins(
 def doctor(
     self_test: Annotated[bool, typer.Option(help="run one small circuit on every backend")] = True,
 ) -> None:
-    """Show what is missing and the command that installs it; hardware, caches, a self-test of each backend."""
+    """Show what is missing and the command that installs it; hardware, caches, backends tested."""
     from qpabench.doctor import diagnose
 
     healthy = True

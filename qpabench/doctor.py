@@ -56,7 +56,8 @@ def _machine() -> Iterator[str]:
     yield f"torch uses {torch.get_num_threads()} threads"
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
-            yield f'cuda:{index}: {torch.cuda.get_device_name(index)} (model = {{ ..., device = "cuda:{index}" }})'
+            name = torch.cuda.get_device_name(index)
+            yield f'cuda:{index}: {name} (model = {{ ..., device = "cuda:{index}" }})'
     else:
         yield "no CUDA device"
     commit, dirty = source_commit()

@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose; each message says what was found, what was expected, what to do."""
+"""Every error raised on purpose; each message says what was found, what was expected, what to do."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Circuit:
     @property
     def n_states(self) -> int:
         """2**n_qubits."""
-        return 2**self.n_qubits
+        return 1 << self.n_qubits
 
     def angle_is_shared(self) -> bool:
         """Say whether two gates take one angle (the two-term parameter-shift rule then fails)."""

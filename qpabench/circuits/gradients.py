@@ -77,7 +77,7 @@ class CircuitFunction:
                 self.circuit, angles, shots=self.shots, seed=self._seeds(1)[0]
             )
             return self._checked(result.unsqueeze(0), 1).squeeze(0)
-        value: Tensor = _Estimated.apply(angles, self)
+        value: Tensor = _Estimated.apply(angles, self)  # type: ignore[no-untyped-call]
         return value
 
     def run(self, angles: Float[Tensor, "batch n_angles"]) -> Float[Tensor, "batch n_states"]:
@@ -138,7 +138,7 @@ class _Estimated(torch.autograd.Function):
         return function.run(angles.unsqueeze(0)).squeeze(0)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:
         (angles,) = ctx.saved_tensors
         return ctx.function.vector_jacobian(angles, cotangent), None

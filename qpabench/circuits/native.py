@@ -7,7 +7,7 @@ beyond, both states are uncomputed layer by layer, and memory is O(2**N) at any 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -164,7 +164,7 @@ class _Probabilities(torch.autograd.Function):
             return state.square() if plan.real else state.real.square() + state.imag.square()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None]:
         state, kets, *blocks = ctx.saved_tensors
         plan: Plan = ctx.plan
@@ -190,8 +190,8 @@ def exact_probabilities(
     Returns:
         Probabilities, qubit 0 most significant, in the dtype of ``angles``.
     """
-    rows: list[Tensor] = [_Probabilities.apply(row, circuit, keep) for row in angles.unbind()]
-    return torch.stack(rows)
+    run: Callable[..., Tensor] = _Probabilities.apply
+    return torch.stack([run(row, circuit, keep) for row in angles.unbind()])
 
 
 def sample_frequencies(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +28,7 @@ def initial_value(spec: TensorSpec, kind: str, seed: int) -> Tensor:
         return torch.zeros(spec.shape)
     if kind == "normal":
         return torch.randn(spec.shape, generator=random) * NORMAL_STD
-    return (torch.rand(spec.shape, generator=random) * 2 - 1) / spec.shape[-1] ** 0.5
+    return (torch.rand(spec.shape, generator=random) * 2 - 1) / math.sqrt(spec.shape[-1])
 
 
 class DirectGenerator(Generator):

@@ -123,7 +123,7 @@ class BackendOptions(Options):
     def shots_for(self, n_qubits: int) -> int | None:
         """Return the shots of one circuit on that many qubits, or None for exact probabilities."""
         if self.shots_per_state is not None:
-            return self.shots_per_state * 2**n_qubits
+            return self.shots_per_state * (1 << n_qubits)
         return self.shots
 
 

@@ -65,7 +65,9 @@ def qpabench_targets() -> Iterable[TargetEntry]:  # type: ignore[empty-body]
 
         @qpabench.hookimpl
         def qpabench_targets():
-            yield TargetEntry(name="bitfit", summary="a bias", load="my_plugin.bitfit:BitFit", options=BitFitOptions)
+            yield TargetEntry(
+                name="bitfit", summary="a bias", load="my_plugin.bitfit:BitFit", options=BitFitOptions
+            )
     """
 
 
@@ -77,7 +79,9 @@ def qpabench_datasets() -> Iterable[DatasetEntry]:  # type: ignore[empty-body]
 
         @qpabench.hookimpl
         def qpabench_datasets():
-            yield DatasetEntry(name="novel", summary="a novel", load="my_plugin.novel:load", options=NovelOptions)
+            yield DatasetEntry(
+                name="novel", summary="a novel", load="my_plugin.novel:load", options=NovelOptions
+            )
     """
 
 
@@ -89,7 +93,9 @@ def qpabench_models() -> Iterable[ModelEntry]:  # type: ignore[empty-body]
 
         @qpabench.hookimpl
         def qpabench_models():
-            yield ModelEntry(name="mine", summary="my model", load="my_plugin.model:load", options=MyModelOptions)
+            yield ModelEntry(
+                name="mine", summary="my model", load="my_plugin.model:load", options=MyModelOptions
+            )
     """
 
 
@@ -101,7 +107,9 @@ def qpabench_generators() -> Iterable[GeneratorEntry]:  # type: ignore[empty-bod
 
         @qpabench.hookimpl
         def qpabench_generators():
-            yield GeneratorEntry(name="tiny", summary="one number", load="my_plugin.tiny:Tiny", options=TinyOptions)
+            yield GeneratorEntry(
+                name="tiny", summary="one number", load="my_plugin.tiny:Tiny", options=TinyOptions
+            )
     """
 
 
@@ -113,7 +121,9 @@ def qpabench_executors() -> Iterable[ExecutorEntry]:  # type: ignore[empty-body]
 
         @qpabench.hookimpl
         def qpabench_executors():
-            yield ExecutorEntry(name="cluster", summary="our cluster", load="my_plugin.cluster:ClusterExecutor")
+            yield ExecutorEntry(
+                name="cluster", summary="our cluster", load="my_plugin.cluster:ClusterExecutor"
+            )
     """
 
 

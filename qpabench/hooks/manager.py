@@ -99,7 +99,8 @@ class Registry:
         clash = self.conflicts.get((kind, name))
         if clash:
             raise PluginError(
-                f"{kind} {name!r} is claimed by {' and '.join(map(str, clash))}; expected one; uninstall one of them"
+                f"{kind} {name!r} is claimed by {' and '.join(map(str, clash))}; "
+                "expected one; uninstall one of them"
             )
         known = self.entries.get(kind, {})
         if name in known:
@@ -239,7 +240,8 @@ def _checked(hook: str, wanted: type[Entry], given: object) -> Iterable[Entry]:
             raise PluginError(f"{hook} gave {type(entry).__name__}, expected {wanted.__name__}")
         if not isinstance(entry.name, str) or not _NAME.fullmatch(entry.name) or len(entry.name) > 60:
             raise PluginError(
-                f"{hook} gave the name {one_line(entry.name, 60)!r}, expected lower case letters, digits and hyphens"
+                f"{hook} gave the name {one_line(entry.name, 60)!r}, "
+                "expected lower case letters, digits and hyphens"
             )
         if entry.name in seen:
             raise PluginError(f"{hook} gave {entry.name!r} twice, expected each name once")

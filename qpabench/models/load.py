@@ -84,7 +84,7 @@ def load_folder(
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(str(source), **common)
-            module, info = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 str(source), dtype=getattr(torch, options.dtype), output_loading_info=True, **common
             )
     except QpabenchError:
@@ -92,6 +92,7 @@ def load_folder(
     except Exception as error:  # the hub, the file formats and remote code raise many kinds
         cause = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UnavailableError(f"cannot load {source}: {one_line(cause)}") from error
+    module, info = loaded
     absent = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if absent:
         raise InputError(

@@ -108,17 +108,16 @@ class LocalExecutor(Executor):
             if running.outcome is not None or running.stopped_for is not None:
                 continue
             if timeout is not None and seconds > timeout and not running.is_features:
-                running.stopped_for = (
-                    "timeout",
-                    f"ran longer than {timeout:g} seconds; raise limits.timeout_seconds",
+                self._stop(
+                    running, "timeout", f"ran longer than {timeout:g} seconds; raise limits.timeout_seconds"
                 )
             elif memory is not None and _resident_bytes(running.process.pid) > memory:
-                reason = (
-                    f"held more than {memory:g} bytes; raise limits.memory_bytes or make the cell smaller"
-                )
-                running.stopped_for = ("out-of-memory", reason)
-            if running.stopped_for is not None:
-                running.process.kill()
+                reason = f"held more than {memory:g} bytes; raise limits.memory_bytes or make it smaller"
+                self._stop(running, "out-of-memory", reason)
+
+    def _stop(self, running: _Running, status: Status, reason: str) -> None:
+        running.stopped_for = (status, reason)
+        running.process.kill()
 
     def _reap(self, state: _State, events: Events) -> None:
         for running in list(state.running):

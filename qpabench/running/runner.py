@@ -142,7 +142,7 @@ def _record_refusal(directory: RunDirectory, planned: PlannedCell) -> None:
 
 def _outcome(plan: Plan, directory: RunDirectory, complaints: list[str]) -> Outcome:
     statuses: Counter[str] = Counter()
-    failures = []
+    failures: list[tuple[str, str, str]] = []
     for planned in plan.cells:
         record = directory.read(planned.cell.id)
         status = record.status if record is not None else "failed"

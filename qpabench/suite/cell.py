@@ -248,7 +248,7 @@ def cell_from_json(content: Mapping[str, Any], registry: Registry) -> Cell:
     )
     if cell.id != content["id"]:
         raise InputError(
-            f"cell {content['id']} is {cell.id} here: a plugin's behaviour changed; expected the same plugins; "
-            "run the suite again"
+            f"cell {content['id']} is {cell.id} here: a plugin's behaviour changed; "
+            "expected the same plugins; run the suite again"
         )
     return cell

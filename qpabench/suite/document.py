@@ -76,7 +76,8 @@ def read_document(path: Path, profile: str | None = None, settings: Sequence[str
     name = head.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InputError(
-            f"{source}: suite.name: found {one_line(repr(name), 60)}, expected letters, digits, - and _ (at most 100)"
+            f"{source}: suite.name: found {one_line(repr(name), 60)}, "
+            "expected letters, digits, - and _ (at most 100)"
         )
     version = head.get("version", 1)
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
@@ -244,9 +245,9 @@ def _change(merged: dict[str, Any], path: list[str], value: Any) -> None:
         merged[key] = dict(_table("--set", key, value)) if key in TABLES else value
         return
     current = merged.get(key, {})
-    changed = []
+    changed: list[dict[str, Any]] = []
     for choice in current if isinstance(current, list) else [current]:
-        table = {"name": choice} if isinstance(choice, str) else dict(_table("--set", key, choice))
+        table = dict(_table("--set", key, {"name": choice} if isinstance(choice, str) else choice))
         inner = table
         for depth, part in enumerate(path[1:-1], start=2):
             inner[part] = dict(_table("--set", ".".join(path[:depth]), inner.get(part, {})))

@@ -94,7 +94,8 @@ class _Expander:
         for protocol in protocols:
             if protocol not in PROTOCOLS:
                 raise InputError(
-                    f"{where}.protocol: found {one_line(repr(protocol), 60)}; {nearest(str(protocol), PROTOCOLS)}"
+                    f"{where}.protocol: found {one_line(repr(protocol), 60)}; "
+                    f"{nearest(str(protocol), PROTOCOLS)}"
                 )
         axes["protocol"] = [{"protocol": protocols}]
         seeds = _as_list(f"{where}.seeds", table.get("seeds", _FALLBACK["seeds"]))
@@ -344,7 +345,8 @@ def _validated(where: str, model: type[Options], values: Mapping[str, Any]) -> O
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise InputError(
-            f"{where}.{one_line(key, 60)}: found {one_line(repr(first['input']), 60)}; {one_line(first['msg'], 120)}"
+            f"{where}.{one_line(key, 60)}: found {one_line(repr(first['input']), 60)}; "
+            f"{one_line(first['msg'], 120)}"
         ) from error
 
 

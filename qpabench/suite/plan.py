@@ -23,7 +23,7 @@ FAILURES = ("failed", "timeout", "out-of-memory")
 class Finished(Protocol):
     """What the plan asks of the records: (status, reason) of a cell that has one, else None."""
 
-    def __call__(self, cell_id: str) -> tuple[str, str] | None: ...
+    def __call__(self, cell_id: str, /) -> tuple[str, str] | None: ...
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,8 @@ def read_verdict(source: str, value: object) -> Asked | None:
     number = isinstance(margin, (int, float)) and not isinstance(margin, bool)
     if not number or not 0 < float(margin) < math.inf:  # type: ignore[arg-type]
         raise InputError(
-            f"{source}: verdict.margin_nats: found {_shown(margin)}, expected a positive number: the smallest "
-            "difference in NLL per token that matters (equivalence within 0 can't be shown)"
+            f"{source}: verdict.margin_nats: found {_shown(margin)}, expected a positive number: the "
+            "smallest difference in NLL per token that matters (equivalence within 0 can't be shown)"
         )
     families = table.get("families")
     if not isinstance(families, list) or not families:
@@ -108,8 +108,8 @@ def resolve(source: str, asked: Asked, cells: Sequence[Cell]) -> dict[str, Any]:
         if len(subjects) != 1:
             first, second = (found[0] for found in list(subjects.values())[:2])
             raise InputError(
-                f"{where}.cell: {one_line(repr(family.cell), 80)} matches {len(subjects)} methods, expected one; "
-                f"say more, for instance which {_differing(first, second)}"
+                f"{where}.cell: {one_line(repr(family.cell), 80)} matches {len(subjects)} methods, "
+                f"expected one; say more, for instance which {_differing(first, second)}"
             )
         ((method, subject),) = subjects.items()
         others: dict[str, list[Cell]] = {}
@@ -143,7 +143,8 @@ def _family(source: str, key: str, value: object) -> Family:
         or not all(isinstance(e, str) for e in expressions)
     ):
         raise InputError(
-            f"{source}: {key}.against: found {_shown(against)}, expected a selection as in --only, or a list of them"
+            f"{source}: {key}.against: found {_shown(against)}, "
+            "expected a selection as in --only, or a list of them"
         )
     return Family(str(name), str(cell), tuple(expressions))
 

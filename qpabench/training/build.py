@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -52,8 +52,8 @@ class TimedCircuit:
             result = self.function(angles)
             self._stopwatch.add("circuit", started)
             return result
-        entrance = _Gate.apply(angles, self, False)
-        result = _Gate.apply(self.function(entrance), self, True)
+        gate: Callable[..., Tensor] = _Gate.apply
+        result = gate(self.function(gate(angles, self, False)), self, True)
         self._stopwatch.add("circuit", started)
         return result
 
@@ -74,7 +74,7 @@ class _Gate(torch.autograd.Function):
         return values.view_as(values)
 
     @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: object, gradient: Tensor) -> tuple[Tensor, None, None]:
         ctx.timed.passed(entering=ctx.entering)  # type: ignore[attr-defined]
         return gradient, None, None
 

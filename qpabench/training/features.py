@@ -127,7 +127,10 @@ def open_features(folder: Path) -> Features:
     bias_file = folder / "head_bias.npy"
     splits = {}
     for name in meta["splits"]:
-        parts = {part: _map(folder / f"{name}_{part}.npy") for part in ("features", "labels", "mask", "row", "position")}
+        parts = {
+            part: _map(folder / f"{name}_{part}.npy")
+            for part in ("features", "labels", "mask", "row", "position")
+        }
         nll_file = folder / f"{name}_base_nll.npy"
         splits[name] = Split(
             **parts,
@@ -158,8 +161,8 @@ def _build(cell: Cell, work: Path, progress: Progress) -> None:
     longest = max(options.max_length, cell.evaluate.context if cell.evaluate.strided else 0)
     if longest > model.max_positions:
         raise InputError(
-            f"dataset.max_length or evaluate.context: found {longest}, expected at most {model.max_positions} "
-            f"(the longest input of {cell.model.name})"
+            f"dataset.max_length or evaluate.context: found {longest}, "
+            f"expected at most {model.max_positions} (the longest input of {cell.model.name})"
         )
     meta = _write_all(model, splits, options, cell.evaluate, work, progress)
     meta["seconds"] = time.perf_counter() - started
@@ -202,10 +205,10 @@ def _write_all(
         meta["rows"][name] = len(rows.ids)
         meta["padding_share"][name] = float(1 - rows.mask[:, 1:].mean())
     if evaluate.strided:
-        lines = chosen_lines(splits.test, options, options.test_rows)
-        stream = encode_stream(model.tokenizer, lines)
+        measured = chosen_lines(splits.test, options, options.test_rows)
+        stream = encode_stream(model.tokenizer, measured)
         windows = make_windows(stream, model.pad_token_id, evaluate.context, evaluate.stride)
-        text = "\n".join(lines)
+        text = "\n".join(measured)
         _write_split(
             model,
             Rows(windows.ids, windows.mask),

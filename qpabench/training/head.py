@@ -66,7 +66,8 @@ def fast_loss(
     if softcap is not None:
         return plain_loss(factors, weight, labels, weights, bias, softcap)
     u, B = factors.low_rank if factors.low_rank is not None else (None, None)
-    loss: Tensor = _FastLoss.apply(factors.inputs, u, B, factors.scale, weight, bias, labels, weights)
+    given = (factors.inputs, u, B, factors.scale, weight, bias, labels, weights)
+    loss: Tensor = _FastLoss.apply(*given)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -137,7 +138,7 @@ class _FastLoss(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         gradients = [None if g is None else g * cotangent for g in ctx.saved_tensors]
         return (*gradients, None, None, None, None)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def batches(split: Split, options: TrainOptions, seed: int) -> Iterator[Tensor]:
     masked loss, padding and rows without text are left out.
     """
     bounds = np.searchsorted(split.row.numpy(), np.arange(split.n_rows + 1))
-    spans = [torch.arange(int(begin), int(end)) for begin, end in zip(bounds, bounds[1:], strict=False)]
+    spans = [torch.arange(int(begin), int(end)) for begin, end in pairwise(bounds)]
     if options.loss == "masked":
         spans = [span[split.mask[span]] for span in spans]
         spans = [span for span in spans if len(span)]
@@ -121,7 +122,8 @@ def run_cell(cell: Cell, features: Features, progress: StepProgress | None = Non
     metrics = metrics | counted | agreed | trained.metrics | {"eval_seconds": evaluation_seconds}
     if cell.ledger is not None and cell.n_trainable != counted["n_trainable"]:
         raise NumericalError(
-            f"the plan counts {cell.n_trainable} trainable numbers, the optimizer updates {counted['n_trainable']}"
+            f"the plan counts {cell.n_trainable} trainable numbers, "
+            f"the optimizer updates {counted['n_trainable']}"
         )
     if built.circuit is not None:
         metrics["n_qubits"] = built.circuit.circuit.n_qubits
@@ -193,7 +195,7 @@ def train(
         head_started = time.perf_counter()
         loss = _loss(built, features, split, positions, leaves, dropout)
         if loss.requires_grad:  # not where the target has no effect
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         watch.add("head", head_started)
         value = loss.item()
         if not math.isfinite(value):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -42,12 +43,10 @@ def search_theta(theta: nn.Parameter, loss: Callable[[], float], method: str, ev
             best = (value, angles.copy())
         return value
 
-    options = {"rhobeg": FIRST_STEP} if method == "cobyla" else {"adaptive": True}
+    options: dict[str, float] = {"rhobeg": FIRST_STEP} if method == "cobyla" else {"adaptive": True}
     options["maxiter" if method == "cobyla" else "maxfev"] = evaluations
-    try:
+    with suppress(StopIteration):
         minimize(objective, start, method=METHODS[method], options=options)
-    except StopIteration:
-        pass
     _set(theta, best[1])
     return made
 
