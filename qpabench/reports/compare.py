@@ -174,7 +174,7 @@ def _label(record: Record) -> str:
 
 
 def _refuse_different(a: Record, b: Record) -> None:
-    ours, theirs = _what_is_measured(a), _what_is_measured(b)
+    ours, theirs = what_is_measured(a), what_is_measured(b)
     for field in sorted(ours.keys() | theirs.keys()):
         if canonical(ours.get(field)) != canonical(theirs.get(field)):
             raise InputError(
@@ -184,7 +184,8 @@ def _refuse_different(a: Record, b: Record) -> None:
             )
 
 
-def _what_is_measured(record: Record) -> dict[str, Any]:
+def what_is_measured(record: Record) -> dict[str, Any]:
+    """Return what two cells must share to be compared: model, data, protocol and evaluation."""
     cell = record.cell
     options = cell.get("options")
     options = options if isinstance(options, Mapping) else {}

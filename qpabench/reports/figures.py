@@ -77,7 +77,7 @@ def perplexity_over_parameters(context: Context) -> Drawn | None:
     named: list[tuple[float, float, str, str]] = []
     crowded = len(shown) > MOST_BIG_POINTS
     looks: dict[str, Any] = {"markersize": 3.0} if crowded else {"markeredgecolor": "white"}
-    families = _families([g for g, _, _ in shown])
+    families = families_of([g for g, _, _ in shown])
     for index, (name, members) in enumerate(families.items()):
         colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
         own = [(sized[id(g)], *mean_and_spread(g.values(RANKED_BY)), g) for g in members]
@@ -92,7 +92,7 @@ def perplexity_over_parameters(context: Context) -> Drawn | None:
         handles.append(
             Line2D([], [], color=colour, marker=marker, markeredgecolor="white", label=figure_text(name))
         )
-        names = _names([g for *_, g in own]) if len(shown) <= MOST_NAMED_POINTS else []
+        names = names_within([g for *_, g in own]) if len(shown) <= MOST_NAMED_POINTS else []
         named += [(x, y, figure_text(name, 24), colour) for x, y, name in zip(xs, ys, names, strict=False)]
     axes.margins(y=0.12)
     axes.set_xlabel("trainable parameters")
@@ -213,7 +213,7 @@ def _legend_below(figure: Figure, handles: Sequence[Any]) -> None:
     figure.legend(handles=kept, loc="outside lower left", ncols=columns, handlelength=2.2, columnspacing=1.6)
 
 
-def _families(groups: Sequence[Group]) -> dict[str, list[Group]]:
+def families_of(groups: Sequence[Group]) -> dict[str, list[Group]]:
     """Gather cells that share everything drawn as one colour, named by what tells the families apart."""
     styles = {id(group): _style(group) for group in groups}
     values = {key: {style[key] for style in styles.values()} - {""} for key in _STYLED_BY}
@@ -233,7 +233,7 @@ def _style(group: Group) -> dict[str, str]:
     return style | {"start": f"start {start}" if start else ""}
 
 
-def _names(members: Sequence[Group]) -> list[str]:
+def names_within(members: Sequence[Group]) -> list[str]:
     """Name points by what differs within their family: rank, chunk size, layers."""
     said: list[list[str]] = [[] for _ in members]
     for part in ("target", "generator", "train"):

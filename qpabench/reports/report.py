@@ -16,12 +16,17 @@ from qpabench.reports.groups import Context
 from qpabench.reports.markdown import Markdown, code, escape, render
 from qpabench.reports.run import Run, load_run
 from qpabench.reports.style import plain_style, svg_and_png
+from qpabench.reports.verdict_files import FIGURES as VERDICT_FIGURES
+from qpabench.reports.verdict_files import NAME as VERDICT
+from qpabench.reports.verdict_files import verdict_files
 
 _FIGURES = ("perplexity", "loss", "time")
 
 
 def write_report(root: Path) -> list[Path]:
     """Write ``report.md``, ``figures/``, ``results.csv`` and ``results.parquet`` from the records.
+
+    Where the suite asks for a verdict, ``verdict.md`` too.
 
     Args:
         root: a run directory.
@@ -30,7 +35,7 @@ def write_report(root: Path) -> list[Path]:
         The files written.
 
     Raises:
-        InputError: it isn't a run directory.
+        InputError: it isn't a run directory, or a verdict would compare what can't be compared.
         RecordError: a file can't be written.
     """
     run = load_run(root)
@@ -45,7 +50,8 @@ def write_report(root: Path) -> list[Path]:
         suffix = "" if len(run.contexts) == 1 else f"-{number}"
         embedded.append(_draw(context, directory, suffix, files))
     files["report.md"] = report_markdown(run, embedded).encode()
-    _remove_stale(root / "figures", files)
+    files |= verdict_files(run)
+    _remove_stale(root, files)
     for name, content in files.items():
         write_atomically(root / name, content)
     return [root / name for name in files]
@@ -120,6 +126,7 @@ def _values(run: Run, sections: list[dict[str, object]]) -> dict[str, object]:
         "purpose": manifest.get("summary"),
         "shared": run.shared,
         "overview": summary.overview(run),
+        "verdict": VERDICT if manifest.get("verdict") else None,
         "sections": sections,
         "selected": selected.on_validation(run),
         "not_ok": tables.not_ok(run),
@@ -132,9 +139,12 @@ def _values(run: Run, sections: list[dict[str, object]]) -> dict[str, object]:
     }
 
 
-def _remove_stale(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Remove figures of an earlier report that this one doesn't have; leave everything else alone."""
-    for stem in _FIGURES:
+def _remove_stale(root: Path, files: Mapping[str, bytes]) -> None:
+    """Remove what an earlier report had and this one doesn't; leave everything else alone."""
+    if VERDICT not in files:
+        (root / VERDICT).unlink(missing_ok=True)
+    folder = root / "figures"
+    for stem in (*_FIGURES, *VERDICT_FIGURES):
         for suffix in ("svg", "png"):
             for path in [*folder.glob(f"{stem}.{suffix}"), *folder.glob(f"{stem}-[0-9]*.{suffix}")]:
                 if f"figures/{path.name}" not in files:
