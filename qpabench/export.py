@@ -99,7 +99,7 @@ def export(
         sampled = any(not torch.equal(tensors[name], again[name]) for name in tensors)
         metrics = None
         if redrawn or sampled:
-            metrics, _ = measure(features, built.target, lambda: tensors, cell.evaluate)
+            metrics, _ = measure(features, built.target, lambda: tensors, cell.evaluate, redraws=False)
         layers = _layers(features, built.target, tensors)
         files = _files(cell, record, layers, features, Numbers(metrics, redrawn=redrawn, sampled=sampled))
     for name, content in files.items():

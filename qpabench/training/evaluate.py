@@ -27,7 +27,7 @@ def split_nll(
     split: Split,
     target: Target,
     tensors: Callable[[], Mapping[str, Tensor]],
-    rows_per_pass: int,
+    rows_per_draw: int | None,
 ) -> NDArray[np.float32]:
     """Return the NLL in nats at every scored position of a split.
 
@@ -35,14 +35,15 @@ def split_nll(
         features: the frozen output layer.
         split: what is measured.
         target: the adapted layer.
-        tensors: called once per batch of rows, as the generator is in the released code.
-        rows_per_pass: rows per batch.
+        tensors: gives the target's tensors.
+        rows_per_draw: rows after which ``tensors`` is called again, as the released code does with every
+            batch; None where it gives the same each time.
 
     Raises:
         NumericalError: an NLL isn't finite; the message says how many.
     """
     result = np.empty(len(split.labels), dtype=np.float32)
-    bounds = np.searchsorted(split.row.numpy(), np.arange(0, split.n_rows, rows_per_pass))
+    bounds = np.searchsorted(split.row.numpy(), np.arange(0, split.n_rows, rows_per_draw or split.n_rows))
     device = features.weight.device
     for begin, end in zip(bounds, [*bounds[1:], len(split.labels)], strict=True):
         current = tensors()
@@ -103,14 +104,17 @@ def measure(
     target: Target,
     tensors: Callable[[], Mapping[str, Tensor]],
     options: EvaluateOptions,
+    *,
+    redraws: bool = True,
 ) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
     """Measure a target on every evaluated split, and the untrained model beside it.
 
     Args:
         features: of the cell.
         target: the adapted layer.
-        tensors: what the generator gives, called once per batch.
+        tensors: what the generator gives.
         options: batch size of the padded figure.
+        redraws: whether ``tensors`` gives others each time (basis strings redrawn, shots).
 
     Returns:
         Metrics, and the series of text NLLs: ``test_nll``, ``test_row``, ``base_test_nll``
@@ -118,8 +122,9 @@ def measure(
     """
     metrics: dict[str, float] = {}
     series: dict[str, NDArray[Any]] = {}
+    rows_per_draw = options.batch_size if redraws else None
     test = features.splits["test"]
-    nll = split_nll(features, test, target, tensors, options.batch_size)
+    nll = split_nll(features, test, target, tensors, rows_per_draw)
     assert test.base_nll is not None
     base = test.base_nll.numpy()
     metrics |= row_perplexities(nll, test, options.batch_size)
@@ -134,7 +139,7 @@ def measure(
     }
     if "validation" in features.splits:
         validation = features.splits["validation"]
-        nll = split_nll(features, validation, target, tensors, options.batch_size)
+        nll = split_nll(features, validation, target, tensors, rows_per_draw)
         assert validation.base_nll is not None
         metrics |= row_perplexities(nll, validation, options.batch_size, "validation_")
         metrics |= row_perplexities(
@@ -142,7 +147,7 @@ def measure(
         )
     if "stream" in features.splits:
         stream = features.splits["stream"]
-        nll = split_nll(features, stream, target, tensors, options.batch_size)
+        nll = split_nll(features, stream, target, tensors, rows_per_draw)
         assert stream.base_nll is not None
         metrics |= stream_perplexities(nll, features.meta)
         metrics |= stream_perplexities(stream.base_nll.numpy(), features.meta, "base_")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qpabench.errors import NumericalError
-from qpabench.hooks.entries import DatasetOptions, LayerShape
+from qpabench.hooks.entries import DatasetOptions, GeneratorOptions, LayerShape
 from qpabench.randomness import derive_seed
 from qpabench.suite.cell import Cell
 from qpabench.suite.options import TrainOptions
@@ -115,8 +115,13 @@ def run_cell(cell: Cell, features: Features, progress: StepProgress | None = Non
     trained = train(built, features, cell.train, cell.seed, progress)
     evaluation_started = time.perf_counter()
     built.generator.eval()
+    assert isinstance(cell.generator.options, GeneratorOptions)
+    still = cell.generator.options.held_still() == cell.generator.options
+    sampled = built.circuit is not None and built.circuit.shots is not None
     with torch.no_grad():
-        metrics, series = measure(features, built.target, built.generator, cell.evaluate)
+        metrics, series = measure(
+            features, built.target, built.generator, cell.evaluate, redraws=sampled or not still
+        )
     evaluation_seconds = time.perf_counter() - evaluation_started
     counted = count_parameters(built, built.ledger.n_free)
     metrics = metrics | counted | agreed | trained.metrics | {"eval_seconds": evaluation_seconds}
