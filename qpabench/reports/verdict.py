@@ -11,7 +11,7 @@ from qpabench.errors import InputError, one_line
 from qpabench.records.record import Record
 from qpabench.records.selection import selections
 from qpabench.reports.compare import what_is_measured
-from qpabench.reports.groups import Group, canonical, flat
+from qpabench.reports.groups import REFERENCE_GENERATOR, Group, canonical, flat
 from qpabench.reports.inference import FEWEST_ROWS, FEWEST_SEEDS, Estimate, Outcome, estimate, holm, outcome
 from qpabench.reports.metrics import RANKED_BY
 from qpabench.reports.run import Run
@@ -19,6 +19,7 @@ from qpabench.reports.statistics import RowSums
 
 #: budgets closer than this are called equal
 EQUAL_BUDGET = 0.01
+_PART = " · "  # of a label
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +30,13 @@ class Method:
         group: its ok records; None when there are none.
         planned: its records of any status.
         n_tried: how many learning rates it was chosen among; 1 without a choice.
+        name: as short as tells it apart from the others of its family.
     """
 
     group: Group | None
     planned: tuple[Record, ...]
     n_tried: int = 1
+    name: str = ""
 
     @property
     def label(self) -> str:
@@ -136,8 +139,8 @@ def decide(run: Run) -> Verdict | None:
     margin = float(asked["margin_nats"])
     families = []
     for family in asked["families"]:
-        method = _method(run, family["cell"])
-        found = [compare_methods(method, _method(run, ids)) for ids in family["against"]]
+        method, *others = _named([_method(run, ids) for ids in (family["cell"], *family["against"])])
+        found = [compare_methods(method, other) for other in others]
         families.append(Family(str(family["name"]), method, corrected(found, margin)))
     return Verdict(margin, tuple(families))
 
@@ -221,6 +224,26 @@ def _method(run: Run, ids: Sequence[str]) -> Method:
             f"verdict: found {len(groups)} cells where one was meant ({labels}); run the suite again"
         )
     return Method(groups[0][0], planned, groups[0][1]) if groups else Method(None, planned)
+
+
+def _named(methods: Sequence[Method]) -> list[Method]:
+    """Name methods by their generator, else by their target, else by all that tells them apart."""
+    cells = [m.planned[0].cell if m.planned else {} for m in methods]
+    parts = [m.label.split(_PART) for m in methods]
+    shared = set(parts[0]).intersection(*parts)
+    whole = [_PART.join(part for part in own if part not in shared) or own[0] for own in parts]
+    generators = [str(cell.get("generator")) for cell in cells]
+    targets = [
+        own[0] if generator == REFERENCE_GENERATOR and own[0].startswith(str(cell.get("target"))) else ""
+        for own, cell, generator in zip(parts, cells, generators, strict=True)
+    ]
+    names = []
+    for index, method in enumerate(methods):
+        choices = (generators[index], targets[index], whole[index])
+        kinds = (generators, targets, whole)
+        unique = (c for c, kind in zip(choices, kinds, strict=True) if c and kind.count(c) == 1)
+        names.append(next(unique, method.label) if method.planned else method.label)
+    return [replace(method, name=name) for method, name in zip(methods, names, strict=True)]
 
 
 def _paired(ours: Group, theirs: Group) -> tuple[list[RowSums], list[RowSums]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -24,7 +24,7 @@ from qpabench.reports.style import (
     place_labels,
     readable_log,
 )
-from qpabench.reports.verdict import Comparison, Verdict, base_nats_of, nats_of
+from qpabench.reports.verdict import EQUAL_BUDGET, Comparison, Verdict, base_nats_of, nats_of
 
 MOST_COMPARISONS = 40
 MOST_NAMED = 24
@@ -35,76 +35,34 @@ _COLOURS = {
     "undecided": GREY,
     "no inference": GREY,
 }
-#: an interval this many times the margin isn't drawn to its end
-_WIDEST = 40.0
+_DECIDED = ("better", "worse", "equivalent")
+BAND = "#DDE8F2"
+AROUND = 1.6  # the axis goes on beyond the points by this factor
+#: points of one budget stand this share of the axis apart
+SIDE_BY_SIDE = 0.014
 
 
 def forest(verdict: Verdict) -> Drawn | None:
-    """Each comparison's difference with its 95 % interval, the margin as a band, one block a question."""
-    rows: list[tuple[str, Comparison | None]] = []
-    for family in verdict.families:
-        found = [one for one in family.comparisons if one.estimate is not None]
-        if found:
-            rows.append((f"{family.name}: {family.method.label}", None))
-            rows += [(one.other.label, one) for one in found]
-    rows = rows[:MOST_COMPARISONS]
-    shown = [one for _, one in rows if one is not None]
-    if not shown:
+    """Each comparison's difference with its 95 % interval, the margin as a band, one frame a question."""
+    blocks = [
+        (family, found)
+        for family in verdict.families
+        if (found := [one for one in family.comparisons if one.estimate is not None][:MOST_COMPARISONS])
+    ]
+    if not blocks:
         return None
-    labels = [figure_text(text, 95) if one is None else few_lines(text, 46) for text, one in rows]
-    heights = [
-        1.25 if one is None else 0.6 + 0.4 * (1 + label.count("\n"))
-        for label, (_, one) in zip(labels, rows, strict=True)
-    ]
-    middles = np.cumsum(heights) - np.array(heights) / 2
-    figure = Figure(figsize=(WIDTH_INCHES, 1.3 + 0.27 * sum(heights)), layout="constrained")
-    axes = figure.add_subplot()
-    margin = verdict.margin_nats
-    axes.axvspan(-margin, margin, color="#DDE8F2", zorder=0)
-    axes.axvline(0, color=GREY, linewidth=1.0, zorder=1)
-    for y, one in zip(middles, (one for _, one in rows), strict=True):
-        if one is None or one.estimate is None:
-            continue
-        colour = _COLOURS[one.outcome]
-        if one.estimate.interval is not None:
-            axes.plot(
-                one.estimate.interval, (y, y), color=colour, linewidth=2.0, solid_capstyle="butt", zorder=2
-            )
-        filled = one.outcome not in ("undecided", "no inference")
-        face = colour if filled else "white"
-        axes.plot(one.estimate.nats, y, "o", color=colour, markerfacecolor=face, markersize=6, zorder=3)
-    ends = [
-        abs(end) for one in shown if one.estimate for end in (one.estimate.interval or (one.estimate.nats,))
-    ]
-    reach = max(
-        1.6 * margin, 1.08 * min(max(ends), _WIDEST * max(margin, max(abs(_nats(one)) for one in shown)))
+    sizes = [len(found) + 1.6 for _, found in blocks]
+    figure = Figure(figsize=(WIDTH_INCHES, 0.6 + 0.3 * sum(sizes)), layout="constrained")
+    grid = figure.subplots(len(blocks), squeeze=False, gridspec_kw={"height_ratios": sizes})
+    for axes, (family, found) in zip(grid[:, 0], blocks, strict=True):
+        _block(axes, found, verdict.margin_nats)
+        axes.set_title(figure_text(f"{family.name}: {family.method.name} against", 90))
+    grid[-1, 0].set_xlabel(
+        "difference in masked NLL, nats per token (left of zero: the method in the title is better)"
     )
-    axes.set_xlim(-reach, reach)
-    axes.set_ylim(sum(heights) + 0.1, -0.1)
-    ticks = [(y, label) for y, label, (_, one) in zip(middles, labels, rows, strict=True) if one is not None]
-    axes.set_yticks([y for y, _ in ticks], [label for _, label in ticks], fontsize=8)
-    for y, label, (_, one) in zip(middles, labels, rows, strict=True):
-        if one is None:
-            axes.annotate(
-                label,
-                (0.0, y),
-                xycoords=("figure fraction", "data"),
-                xytext=(6, 0),
-                textcoords="offset points",
-                fontsize=8.5,
-                fontweight="bold",
-                va="center",
-                annotation_clip=False,
-            )
-    axes.grid(axis="y", visible=False)
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("difference in masked NLL, nats per token (left: the method in bold is better)")
-    used = dict.fromkeys(one.outcome for one in shown)
-    handles: list[Line2D | Patch] = [Patch(color="#DDE8F2", label=f"margin ±{significant(margin)}")]
-    for outcome in used:
-        filled = outcome not in ("undecided", "no inference")
-        face = _COLOURS[outcome] if filled else "white"
+    handles: list[Line2D | Patch] = [Patch(color=BAND, label=f"margin ±{verdict.margin_nats:g}")]
+    for outcome in dict.fromkeys(one.outcome for _, found in blocks for one in found):
+        face = _COLOURS[outcome] if outcome in _DECIDED else "white"
         handles.append(
             Line2D([], [], color=_COLOURS[outcome], marker="o", markerfacecolor=face, label=outcome)
         )
@@ -112,7 +70,27 @@ def forest(verdict: Verdict) -> Drawn | None:
     note = (
         "Point: mean over seeds; line: 95 % interval over seeds and test rows, of each difference by itself."
     )
-    return Drawn(figure, note)
+    return Drawn(figure, f"{note} Each frame has its own scale.")
+
+
+def _block(axes: Axes, found: Sequence[Comparison], margin: float) -> None:
+    axes.axvspan(-margin, margin, color=BAND, zorder=0)
+    axes.axvline(0, color=GREY, linewidth=1.0, zorder=1)
+    reach = 1.6 * margin
+    for y, one in enumerate(found):
+        assert one.estimate is not None
+        colour = _COLOURS[one.outcome]
+        ends = one.estimate.interval or (one.estimate.nats, one.estimate.nats)
+        axes.plot(ends, (y, y), color=colour, linewidth=2.0, solid_capstyle="butt", zorder=2)
+        face = colour if one.outcome in _DECIDED else "white"
+        axes.plot(one.estimate.nats, y, "o", color=colour, markerfacecolor=face, markersize=6, zorder=3)
+        reach = max(reach, 1.08 * max(map(abs, ends)))
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(len(found) - 0.4, -0.6)
+    axes.set_yticks(range(len(found)), [few_lines(one.other.name, 34) for one in found], fontsize=8)
+    axes.grid(axis="y", visible=False)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
 
 
 def pareto(title: str, groups: Sequence[Group]) -> Drawn | None:
@@ -132,8 +110,8 @@ def pareto(title: str, groups: Sequence[Group]) -> Drawn | None:
     figure = Figure(figsize=(WIDTH_INCHES, 4.6), layout="constrained")
     axes = figure.add_subplot()
     sizes, heights = [n for _, n, _ in points], [mean for *_, (mean, _) in points]
-    readable_log(axes, "x", min(sizes) / 1.6, max(sizes) * 1.6)
-    axes.set_xlim(min(sizes) / 1.6, max(sizes) * 1.6)
+    readable_log(axes, "x", min(sizes) / AROUND, max(sizes) * AROUND)
+    axes.set_xlim(min(sizes) / AROUND, max(sizes) * AROUND)
     handles: list[Line2D] = []
     bases = [base for g, *_ in points if (base := base_nats_of(g)) is not None]
     if bases:
@@ -144,7 +122,8 @@ def pareto(title: str, groups: Sequence[Group]) -> Drawn | None:
     axes.plot(*front, color="#BBBBBB", linewidth=1.4, drawstyle="steps-post", zorder=1.5)
     handles.append(Line2D([], [], color="#BBBBBB", label="lowest NLL at most so many parameters"))
     several = any(spread is not None for *_, (_, spread) in points)
-    found = {id(g): (n, mean, spread) for g, n, (mean, spread) in points}
+    places = _dodged(sizes)
+    found = {id(g): (x, mean, spread) for x, (g, _, (mean, spread)) in zip(places, points, strict=True)}
     named: list[tuple[float, float, str, str]] = []
     for index, (name, members) in enumerate(families_of([g for g, *_ in points]).items()):
         colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
@@ -177,9 +156,8 @@ def pareto(title: str, groups: Sequence[Group]) -> Drawn | None:
         figure.draw_without_rendering()
         place_labels(axes, [one for one in named if one[2]], bars=several)
     note = "Error bars: standard deviation over seeds." if several else "One run a point: no inference."
-    return Drawn(
-        figure, f"Masked NLL over trainable parameters, each method at its chosen learning rate. {note}"
-    )
+    what = "Masked NLL over trainable parameters, each method at its chosen learning rate"
+    return Drawn(figure, f"{what}; points of one budget stand side by side. {note}")
 
 
 def _front(sizes: Sequence[float], heights: Sequence[float]) -> tuple[list[float], list[float]]:
@@ -193,5 +171,14 @@ def _front(sizes: Sequence[float], heights: Sequence[float]) -> tuple[list[float
     return [*xs, max(sizes) * 1.6], [*ys, ys[-1]]
 
 
-def _nats(one: Comparison) -> float:
-    return 0.0 if one.estimate is None else one.estimate.nats
+def _dodged(sizes: Sequence[float]) -> list[float]:
+    """Move points of one budget apart, so that each can be seen."""
+    places: list[float] = [0.0] * len(sizes)
+    step = (AROUND**2 * max(sizes) / min(sizes)) ** SIDE_BY_SIDE
+    order = sorted(range(len(sizes)), key=lambda i: sizes[i])
+    while order:
+        near = [i for i in order if sizes[i] <= sizes[order[0]] * (1 + EQUAL_BUDGET)]
+        for rank, index in enumerate(near):
+            places[index] = sizes[index] * step ** (rank - (len(near) - 1) / 2)
+        order = order[len(near) :]
+    return places

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from qpabench.reports.choices import Choice
-from qpabench.reports.inference import Estimate
+from qpabench.reports.inference import ALPHA, Estimate
 from qpabench.reports.markdown import Markdown, escape, join, lead, render, table
 from qpabench.reports.numbers import MINUS, count, nats, significant
 from qpabench.reports.run import Run
@@ -53,11 +53,11 @@ def verdict_markdown(
         "verdict.md.j2",
         {
             "title": run.manifest.get("title") or run.manifest.get("suite") or "Verdict",
-            "margin": significant(verdict.margin_nats),
+            "margin": f"{verdict.margin_nats:g}",
             "families": [
                 {
                     "name": family.name,
-                    "sentence": family_sentence(family, verdict.margin_nats),
+                    "sentence": family_sentence(family),
                     "comparisons": [comparison_sentence(one) for one in family.comparisons],
                     "method": _method(family.method),
                     "table": _table(family),
@@ -72,55 +72,36 @@ def verdict_markdown(
     )
 
 
-def family_sentence(family: Family, margin_nats: float) -> Markdown:
-    """Say in one sentence what a family's comparisons come to.
-
-    Args:
-        family: with its outcomes.
-        margin_nats: of equivalence.
-    """
+def family_sentence(family: Family) -> Markdown:
+    """Say in one sentence what a family's comparisons come to."""
     said = []
     for outcome, relation in _RELATION.items():
-        others = [_short(one) for one in family.comparisons if one.outcome == outcome]
+        others = [one.other.name for one in family.comparisons if one.outcome == outcome]
         if others and outcome != "no inference":
             said.append(f"{relation} {_listed(others)}")
     silent = [one for one in family.comparisons if one.outcome == "no inference"]
     if silent:
         notes = dict.fromkeys(one.note for one in silent)
-        said.append(f"not compared with {_listed([_short(one) for one in silent])} ({'; '.join(notes)})")
-    text = f"{family.method.label} is {'; '.join(said)}."
-    if any(one.outcome in ("equivalent", "undecided") for one in family.comparisons):
-        text += f" Equivalent: the difference lies within ±{significant(margin_nats)} nats per token."
-    return lead(f"{family.name}:", text)
+        said.append(f"not compared with {_listed([one.other.name for one in silent])} ({'; '.join(notes)})")
+    return lead(f"{family.name}:", f"{family.method.name} is {'; '.join(said)}.")
 
 
 def comparison_sentence(one: Comparison) -> Markdown:
     """Say how one comparison came out, by how much, and on how much it rests."""
     found = one.estimate
     if found is None:
-        return escape(f"{one.other.label}: not compared, {one.note}.")
+        return escape(f"{one.other.name}: not compared, {one.note}.")
     parts = [nats(found.nats) + " nats per token"]
     if found.interval is not None:
         parts.append(f"95 % interval {_interval(found)}")
     parts.append(_rests_on(found))
-    how = f"{_RELATION[one.outcome].capitalize()} {one.other.label}" if not one.note else one.other.label
+    how = one.other.name if one.note else f"{_RELATION[one.outcome].capitalize()} {one.other.name}"
     ending = f"; {one.note}" if one.note else ""
     if one.outcome == "undecided":
         ending = f"; a difference below {_effect(found)} nats would most likely go unseen"
-    elif one.outcome == "equivalent" and (one.p_difference or 1.0) <= 0.05:
+    elif one.outcome == "equivalent" and (one.p_difference or 1.0) <= ALPHA:
         ending = "; told from zero, yet too small to matter"
     return escape(f"{how} {_budget(one)}: {', '.join(parts)}{ending}.")
-
-
-def _short(one: Comparison) -> str:
-    """Name the other side by its generator, or target, where that tells it apart."""
-    ours, theirs = one.method.group, one.other.group
-    if ours is not None and theirs is not None:
-        for part in ("generator", "target"):
-            if ours.cell.get(part) != theirs.cell.get(part):
-                name = str(theirs.cell.get(part))
-                return name if part == "generator" and name != "direct" else one.other.label.split(" · ")[0]
-    return one.other.label
 
 
 def _budget(one: Comparison) -> str:
@@ -161,7 +142,7 @@ def _table(family: Family) -> Markdown:
 
 def _row(one: Comparison) -> list[object]:
     found, budgets = one.estimate, one.budgets
-    label = one.other.label
+    label = one.other.name
     if one.other.n_tried > 1:
         label += f" (learning rate: best of {one.other.n_tried})"
     return [
