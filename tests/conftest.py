@@ -4,3 +4,19 @@ import os
 
 # before anything imports huggingface_hub, which reads it once
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# shapes and dtypes in signatures are checked at run time, here and not in use
+from jaxtyping import install_import_hook
+
+install_import_hook(
+    [
+        "qpabench.circuits",
+        "qpabench.generators.controls",
+        "qpabench.generators.direct",
+        "qpabench.generators.generator",
+        "qpabench.generators.qpa",
+        "qpabench.targets",
+        "qpabench.training",
+    ],
+    "typechecking.checked",
+)

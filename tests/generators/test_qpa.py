@@ -149,3 +149,8 @@ def test_generated_numbers_fill_the_target_in_its_order() -> None:
     tensors = made.assemble(chunks)
     assert torch.equal(tensors["lora_B"], torch.arange(80.0).reshape(40, 2))
     assert torch.equal(tensors["lora_A"], torch.arange(80.0, 96.0).reshape(2, 8))
+
+
+def test_shapes_in_signatures_are_checked_in_tests() -> None:
+    with pytest.raises(Exception, match="Type-check error"):
+        scaled_probability(torch.ones(2, 4), 2)

@@ -100,7 +100,7 @@ def working(registry: Registry) -> set[str]:
 def test_the_cause_names_plugin_and_distribution(case: str, site: Path) -> None:
     source, cause = BROKEN[case]
     install(site, "acme", source)
-    (broken,) = load_registry().broken
+    (broken,) = [found for found in load_registry().broken if found.source.distribution == "acme"]
     assert (broken.source.plugin, str(broken.source)) == ("acme-plugin", "acme 1.2.3")
     assert cause in broken.cause
     assert "\n" not in broken.cause
