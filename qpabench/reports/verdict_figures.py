@@ -168,7 +168,7 @@ def _front(sizes: Sequence[float], heights: Sequence[float]) -> tuple[list[float
         if not ys or height < ys[-1]:
             xs.append(size)
             ys.append(height)
-    return [*xs, max(sizes) * 1.6], [*ys, ys[-1]]
+    return [*xs, max(sizes) * AROUND], [*ys, ys[-1]]
 
 
 def _dodged(sizes: Sequence[float]) -> list[float]:

@@ -1,0 +1,150 @@
+"""The three methods on one linear layer, written so that PEFT gives the same update for the same numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qpabench import LayerShape
+from qpabench.targets.target import Factors, Target
+from qpabench_peft.options import FourierFtOptions, UniLoraOptions, VeraOptions
+
+
+class VeraTarget(Target):
+    """VeRA: u = (x A^T) d, and b B as the other factor."""
+
+    def __init__(self, options: VeraOptions, layer: LayerShape) -> None:
+        super().__init__(options, layer)
+        self.options = options
+        random = torch.Generator().manual_seed(options.projection_key)
+        # He's uniform initialisation, A before B: the numbers PEFT draws from the same key
+        self.A = _he_uniform((options.rank, layer.d_in), random)
+        self.B = _he_uniform((layer.d_out, options.rank), random)
+
+    def factors(
+        self,
+        inputs: Tensor,
+        positions: Tensor,
+        weight: Tensor,
+        tensors: Mapping[str, Tensor],
+        random: torch.Generator | None,
+    ) -> Factors:
+        """Return both factors; see ``Target``."""
+        d = self.options.d_initial + tensors["lambda_d"]
+        u = (inputs @ self.A.to(inputs).T) * d
+        return Factors(inputs, low_rank=(u, self.B.to(inputs) * tensors["lambda_b"].unsqueeze(1)))
+
+    def peft_config(self) -> dict[str, Any]:
+        """Return rank and key; PEFT draws the projections again."""
+        return {
+            "peft_type": "VERA",
+            "r": self.options.rank,
+            "projection_prng_key": self.options.projection_key,
+            "d_initial": self.options.d_initial,
+            "save_projection": False,
+        }
+
+    def peft_tensors(self, weight: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return both vectors, d whole."""
+        return {
+            "vera_lambda_b": tensors["lambda_b"],
+            "vera_lambda_d": self.options.d_initial + tensors["lambda_d"],
+        }
+
+
+class UniLoraTarget(Target):
+    """Uni-LoRA: both factors gathered out of one vector."""
+
+    def __init__(self, options: UniLoraOptions, layer: LayerShape) -> None:
+        super().__init__(options, layer)
+        self.options = options
+        n_A, n_B = options.rank * layer.d_in, options.rank * layer.d_out
+        random = torch.Generator().manual_seed(options.projection_key)
+        index = torch.randperm(n_A + n_B, generator=random) % options.budget
+        scale = torch.bincount(index, minlength=options.budget).float().rsqrt()[index]
+        shapes = (options.rank, layer.d_in), (layer.d_out, options.rank)
+        self.index_A, self.index_B = (
+            part.reshape(s) for part, s in zip(index.split([n_A, n_B]), shapes, strict=True)
+        )
+        self.scale_A, self.scale_B = (
+            part.reshape(s) for part, s in zip(scale.split([n_A, n_B]), shapes, strict=True)
+        )
+
+    def lora(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return A (r, d) and B (V, r)."""
+        vector = tensors["theta_d"]
+        device = vector.device
+        A = vector[self.index_A.to(device)] * self.scale_A.to(device)
+        B = vector[self.index_B.to(device)] * self.scale_B.to(device)
+        return A, B
+
+    def factors(
+        self,
+        inputs: Tensor,
+        positions: Tensor,
+        weight: Tensor,
+        tensors: Mapping[str, Tensor],
+        random: torch.Generator | None,
+    ) -> Factors:
+        """Return u = x A^T and B; see ``Target``."""
+        A, B = self.lora(tensors)
+        return Factors(inputs, low_rank=(inputs @ A.T, B))
+
+    def peft_config(self) -> dict[str, Any]:
+        """Return what loads as plain LoRA: once trained, the factors are just that."""
+        return {"peft_type": "LORA", "r": self.options.rank, "lora_alpha": self.options.rank}
+
+    def peft_tensors(self, weight: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return both factors."""
+        A, B = self.lora(tensors)
+        return {"lora_A.weight": A, "lora_B.weight": B}
+
+
+class FourierFtTarget(Target):
+    """FourierFT: the update as the real part of an inverse Fourier transform, whole."""
+
+    def __init__(self, options: FourierFtOptions, layer: LayerShape) -> None:
+        super().__init__(options, layer)
+        self.options = options
+        random = torch.Generator().manual_seed(options.location_key)
+        self.locations = torch.randperm(layer.d_out * layer.d_in, generator=random)[: options.budget].clone()
+
+    def update(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """Return Delta W (V, d)."""
+        spectrum = tensors["spectrum"]
+        flat = spectrum.new_zeros(self.layer.d_out * self.layer.d_in)
+        flat = flat.index_put((self.locations.to(spectrum.device),), spectrum)
+        return torch.fft.ifft2(flat.reshape(self.layer.d_out, self.layer.d_in)).real * self.options.scaling
+
+    def factors(
+        self,
+        inputs: Tensor,
+        positions: Tensor,
+        weight: Tensor,
+        tensors: Mapping[str, Tensor],
+        random: torch.Generator | None,
+    ) -> Factors:
+        """Return the input and the whole update as its factors; see ``Target``."""
+        return Factors(inputs, low_rank=(inputs, self.update(tensors)))
+
+    def peft_config(self) -> dict[str, Any]:
+        """Return budget, key and scaling."""
+        return {
+            "peft_type": "FOURIERFT",
+            "n_frequency": self.options.budget,
+            "random_loc_seed": self.options.location_key,
+            "scaling": self.options.scaling,
+        }
+
+    def peft_tensors(self, weight: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the coefficients."""
+        return {"fourierft_spectrum": tensors["spectrum"]}
+
+
+def _he_uniform(shape: tuple[int, int], random: torch.Generator) -> Tensor:
+    bound = math.sqrt(6 / shape[1])
+    return torch.empty(shape).uniform_(-bound, bound, generator=random)
