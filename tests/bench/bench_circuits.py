@@ -1,0 +1,118 @@
+"""Circuit forward and gradient: native beside every other backend; noise beside Aer; memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from ratios import Ratio, ratio, take_turns, timed
+
+from qpabench.circuits import ansatze
+from qpabench.circuits.gradients import CircuitFunction
+from qpabench.hooks.entries import BackendEntry, BackendOptions
+from qpabench.hooks.manager import load_registry
+
+GIGABYTE = 2**30
+
+
+def step(backend: str, n_qubits: int, n_layers: int, **asked: Any) -> Callable[[], object]:
+    """Return a function that runs one forward and backward pass of the RY ansatz."""
+    entry = load_registry().find("backend", backend).entry
+    assert isinstance(entry, BackendEntry)
+    options = entry.options(**asked)
+    assert isinstance(options, BackendOptions)
+    lacking = options.missing()
+    if lacking:
+        pytest.skip(lacking)
+    circuit = ansatze.ry(n_qubits, n_layers)
+    generator = torch.Generator().manual_seed(0)
+    angles = torch.rand(circuit.n_angles, generator=generator, dtype=torch.float64) * 6
+    cotangent = torch.rand(circuit.n_states, generator=generator, dtype=torch.float64)
+    function = CircuitFunction(
+        entry.component()(options), circuit, options, entry.gradient_method(options), 0
+    )
+
+    def run() -> None:
+        leaf = angles.clone().requires_grad_()
+        (function(leaf) * cotangent).sum().backward()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("n_qubits", "n_layers", "others", "target", "rounds"),
+    [
+        (7, 8, ("torchquantum", "pennylane", "lightning", "aer"), 30, 7),
+        (10, 8, ("torchquantum", "pennylane", "lightning"), 40, 9),
+        (10, 64, ("torchquantum", "pennylane", "lightning"), 90, 5),
+        (16, 64, ("torchquantum",), 15, 1),
+        (20, 8, ("torchquantum",), 10, 1),
+    ],
+    ids=lambda value: str(value) if isinstance(value, int) else "",
+)
+def test_circuit(
+    benchmark: Any,
+    measured: list[Ratio],
+    n_qubits: int,
+    n_layers: int,
+    others: tuple[str, ...],
+    target: float,
+    rounds: int,
+) -> None:
+    size = (n_qubits, n_layers)
+    known = {"lightning": ("pennylane", {"device": "lightning.qubit"})}
+    rivals = {"native": timed(step("native", *size))}
+    for name in others:
+        backend, asked = known.get(name, (name, {}))
+        rivals[name] = timed(step(backend, *size, **asked))
+    seconds = take_turns(benchmark, rivals, rounds, warm_up=rounds > 1)
+    for name in others:
+        aim = target if name == "torchquantum" else None
+        measured.append(
+            ratio(f"circuit {size}: {name} / native", seconds[name], seconds["native"], "high", aim)
+        )
+
+
+def test_noisy_gradient(benchmark: Any, measured: list[Ratio]) -> None:
+    """Aer: parameter shift on the reduced noise model's density matrix, which is read out by shots."""
+    aer = timed(step("noisy", 8, 8, device="torino", shots=1024))
+    ours = timed(step("native-noisy", 8, 8, device="torino"))
+    ours()  # transpiles
+    seconds = take_turns(benchmark, {"aer": aer, "native-noisy": ours}, rounds=2, warm_up=False)
+    measured.append(
+        ratio(
+            "noisy gradient (8, 8): aer / native-noisy", seconds["aer"], seconds["native-noisy"], "high", 50
+        )
+    )
+
+
+MEMORY = """
+import resource, sys, torch
+from qpabench.circuits import ansatze
+from qpabench.circuits.native import exact_probabilities
+circuit = ansatze.ry(20, 64)
+angles = torch.rand(1, circuit.n_angles, dtype=torch.float64, requires_grad=True)
+exact_probabilities(circuit, angles)[0, :3].sum().backward()
+try:  # the figure that getrusage gives begins with the parent's
+    lines = open("/proc/self/status").read().splitlines()
+    print(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024)
+except OSError:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(peak if sys.platform == "darwin" else peak * 1024)
+"""
+
+
+def test_memory(benchmark: Any, measured: list[Ratio]) -> None:
+    """TorchQuantum keeps a state a gate: 20 GB at this size."""
+
+    def run() -> int:
+        done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    peak = benchmark.pedantic(run, rounds=1, iterations=1)
+    name = "circuit (20, 64): native's peak memory / 1 GiB"
+    measured.append(Ratio(name, peak / GIGABYTE, 0.05, "low", 1, f"{peak / 2**20:.0f} MiB, torch included"))

@@ -1,0 +1,170 @@
+"""Training steps on frozen features: the head, LoRA, QPA, and the step as the released code takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ratios import Ratio, ratio, take_turns, timed
+from torch import Tensor
+
+from qpabench.generators.qpa import MappingModel
+from qpabench.hooks.entries import LayerShape
+from qpabench.hooks.manager import load_registry
+from qpabench.suite.cell import Cell
+from qpabench.suite.plan import make_plan
+from qpabench.targets.target import Factors
+from qpabench.training.build import Built, build
+from qpabench.training.features import Features, Split
+from qpabench.training.head import fast_loss, plain_loss
+from qpabench.training.loop import train
+
+TOKENS, WIDTH, VOCABULARY = 511, 576, 49152  # one row of SmolLM2-135M at 512 tokens
+STEPS = 4
+SUITE = """
+[suite]
+name = "bench"
+[defaults]
+model = "smollm2-135m"
+dataset = {{ name = "text", train = "{text}", test = "{text}", max_length = 512 }}
+protocol = "released-code"
+train = {{ epochs = 1, max_steps = {steps}, learning_rate = 1e-4, scheduler = "constant" }}
+[[matrix]]
+target = {{ name = "lora", rank = 4 }}
+generator = {{ name = "direct" }}
+[[matrix]]
+target = {{ name = "lora", rank = 4 }}
+generator = {{ name = "qpa", chunk_size = [256, 2048], n_layers = [8, 64] }}
+backend = ["native", "torchquantum"]
+"""
+
+
+@cache
+def features() -> Features:
+    """Random inputs and weights in the shape and scale of SmolLM2's; times don't depend on the values."""
+    random = torch.Generator().manual_seed(0)
+    n = TOKENS * STEPS
+    split = Split(
+        features=torch.randn(n, WIDTH, generator=random),
+        labels=torch.randint(VOCABULARY, (n,), generator=random),
+        mask=torch.ones(n, dtype=torch.bool),
+        row=torch.arange(STEPS).repeat_interleave(TOKENS),
+        position=torch.arange(TOKENS).repeat(STEPS),
+        base_nll=None,
+    )
+    weight = torch.randn(VOCABULARY, WIDTH, generator=random) * 0.1
+    return Features(weight, None, None, {"train": split}, {})
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cell]:
+    """LoRA as ``lora``; QPA as ``native (256, 8)``: backend, chunk size, layers."""
+    folder: Path = tmp_path_factory.mktemp("bench")
+    (folder / "text.txt").write_text("a line\n" * 8, encoding="utf-8")
+    suite = folder / "suite.toml"
+    suite.write_text(SUITE.format(text=(folder / "text.txt").as_posix(), steps=STEPS), encoding="utf-8")
+    found = {}
+    for planned in make_plan(suite, load_registry()).cells:
+        cell = planned.cell
+        name = "lora"
+        if cell.backend is not None and cell.ledger is not None:
+            name = f"{cell.backend.name} ({cell.ledger.chunk_size}, {cell.ledger.n_layers})"
+        found[name] = cell
+    return found
+
+
+def built(cell: Cell) -> Built:
+    made = build(cell, LayerShape(WIDTH, VOCABULARY, n_positions=512))
+    made.target.prepare(features().weight)
+    return made
+
+
+def our_step(cell: Cell) -> Callable[[], float]:
+    """Return a function that trains a few steps and returns the seconds of one."""
+    made = built(cell)
+    whole = timed(lambda: train(made, features(), cell.train, cell.seed, None))
+    return lambda: whole() / STEPS
+
+
+def test_mapping(benchmark: Any, measured: list[Ratio]) -> None:
+    model = MappingModel(8, 2048, "none", seed=0)
+    inputs = torch.randn(98, 8)
+    product = torch.randn(512, 512)
+
+    def mapping() -> None:
+        model(inputs).sum().backward()
+
+    seconds = take_turns(
+        benchmark, {"mapping": timed(mapping), "product": timed(lambda: product @ product)}, 9
+    )
+    measured.append(
+        ratio("mapping model (98 x 2048) / 512 x 512 product", seconds["mapping"], seconds["product"], "low")
+    )
+
+
+def test_head(benchmark: Any, measured: list[Ratio]) -> None:
+    given = features()
+    x, labels = given.splits["train"].features[:TOKENS], given.splits["train"].labels[:TOKENS]
+    weights = torch.full((TOKENS,), 1 / TOKENS)
+    random = torch.Generator().manual_seed(1)
+    A = torch.randn(4, WIDTH, generator=random).mul_(0.01).requires_grad_()
+    B = torch.randn(VOCABULARY, 4, generator=random).mul_(0.01).requires_grad_()
+
+    def head(loss: Callable[..., Tensor]) -> Callable[[], None]:
+        def run() -> None:
+            A.grad = B.grad = None
+            loss(Factors(x, low_rank=(x @ A.T * 2, B)), given.weight, labels, weights).backward()
+
+        return run
+
+    rivals = {
+        "product": timed(lambda: x @ given.weight.T),
+        "head": timed(head(fast_loss)),
+        "autograd": timed(head(plain_loss)),
+    }
+    seconds = take_turns(benchmark, rivals, rounds=7)
+    measured.append(ratio("head step / bare product", seconds["head"], seconds["product"], "low", 1.3))
+    measured.append(
+        ratio("head step: autograd / bare product", seconds["autograd"], seconds["product"], "high")
+    )
+
+
+def test_qpa_step(benchmark: Any, measured: list[Ratio], cells: dict[str, Cell]) -> None:
+    names = ["lora", *(f"native ({chunk}, {layers})" for chunk in (256, 2048) for layers in (8, 64))]
+    seconds = take_turns(benchmark, {name: our_step(cells[name]) for name in names}, rounds=5)
+    for name in names[1:]:
+        chunk_and_layers = name.removeprefix("native ")
+        measured.append(
+            ratio(f"QPA step / LoRA step, {chunk_and_layers}", seconds[name], seconds["lora"], "low", 1.05)
+        )
+
+
+def test_released_step(benchmark: Any, measured: list[Ratio], cells: dict[str, Cell]) -> None:
+    """The backbone runs in every step, the circuit on TorchQuantum, the head by autograd."""
+    cell = cells["torchquantum (2048, 8)"]
+    lacking = cell.model.options.missing()
+    if lacking:
+        pytest.skip(lacking)
+    model = cell.model.entry.component()(cell.model.options)
+    made = built(cell)
+    optimizer = torch.optim.AdamW(made.generator.parameters(), lr=1e-5)
+    ids = torch.randint(VOCABULARY, (1, TOKENS + 1), generator=torch.Generator().manual_seed(0))
+    weights = torch.full((TOKENS,), 1 / TOKENS)
+
+    def released() -> None:
+        x = model.features(ids, torch.ones_like(ids))[0, :-1]
+        made.generator.train()
+        factors = made.target.factors(x, torch.arange(TOKENS), model.head.weight, made.generator(), None)
+        loss = plain_loss(factors, model.head.weight, ids[0, 1:], weights)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    seconds = take_turns(
+        benchmark, {"released": timed(released), "ours": our_step(cells["native (2048, 8)"])}, rounds=5
+    )
+    measured.append(ratio("step as released / our step", seconds["released"], seconds["ours"], "high", 8))

@@ -1,0 +1,70 @@
+"""Options, the collection of ratios, the table at the end, and the gate."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from bench_table import table, write_report
+from ratios import Clock, Ratio, complaints, read_baseline, write_baseline
+
+BASELINE = Path(__file__).with_name("baseline.json")
+RATIOS = pytest.StashKey[list[Ratio]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("qpabench")
+    group.addoption("--gate", action="store_true", help="fail on a slow-down and on a vanished benchmark")
+    group.addoption("--new-baseline", action="store_true", help="keep this run's ratios as the baseline")
+    group.addoption(
+        "--wall", action="store_true", help="all threads and time that passes, on an idle machine"
+    )
+    group.addoption("--bench-report", type=Path, metavar="DIR", help="write bench.md and its figures there")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[RATIOS] = []
+    if config.getoption("--benchmark-only", default=False):
+        Clock.wall = config.getoption("--wall", default=False)
+        if not Clock.wall:
+            torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def measured(request: pytest.FixtureRequest) -> list[Ratio]:
+    """What every benchmark adds its ratios to."""
+    return request.config.stash[RATIOS]
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    config = session.config
+    found = config.stash[RATIOS]
+    if not found and not config.getoption("--gate", default=False):
+        return
+    baseline = read_baseline(BASELINE)
+    if baseline is None or config.getoption("--new-baseline", default=False):
+        if exitstatus == 0:
+            write_baseline(BASELINE, found)
+        return
+    if config.getoption("--gate", default=False) and complaints(found, baseline):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    found = config.stash[RATIOS]
+    if not found:
+        return
+    baseline = read_baseline(BASELINE) or {}
+    load = os.getloadavg()
+    terminalreporter.section("ratios")
+    terminalreporter.write_line(table(found, baseline))
+    terminalreporter.write_line(
+        f"load average {load[0]:.1f} {load[1]:.1f} {load[2]:.1f}, {os.cpu_count()} cores"
+    )
+    for complaint in complaints(found, baseline):
+        terminalreporter.write_line(f"slower: {complaint}", red=True)
+    folder = config.getoption("--bench-report", default=None)
+    if folder is not None:
+        terminalreporter.write_line(f"wrote {write_report(folder, found, baseline, load)}")
