@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from qpabench.errors import InputError
@@ -66,7 +67,15 @@ class Circuit:
         if used != set(range(len(used))):
             raise InputError("circuit: angle indices must be 0..n_angles-1 without gaps")
 
-    @property
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Circuits are looked up in every step, and have thousands of gates."""
+        return hash((self.n_qubits, self.gates))
+
+    @cached_property
     def n_angles(self) -> int:
         """How many angles the circuit takes."""
         return len({gate.angle for gate in self.gates if gate.angle is not None})

@@ -42,8 +42,10 @@ class Plan:
     real: bool
     axis: Tensor | None  # (R, N) which axis each rotation has; None where all have the same
     angle: Tensor  # (R * N,) index into the angles extended by one zero
-    identity: Tensor  # (2, 2)
-    turns: Tensor  # (R, N, 2, 2) generator -iP of each rotation
+    gate_angle: Tensor  # the same in the order in which ``factors`` multiplies
+    turns: Tensor  # (R * N, 1, 2, 1, 2) generator -iP of each rotation, in that order
+    identity: Tensor  # (1, 2, 1, 2)
+    one: Tensor  # (R, 1, 1) the second factor of a single block
     permutations: list[Tensor | None]
     inverses: list[Tensor | None]
     projectors: list[Tensor]  # per block (k*k, axes * qubits): half the generators, embedded in the block
@@ -132,6 +134,8 @@ def compiled(circuit: Circuit, device: torch.device, real_dtype: torch.dtype, ke
         inverses.append(distinct[step.cx][1])
     place = torch.zeros(len(ROTATIONS), dtype=torch.long, device=device)
     place[used] = torch.arange(len(used), device=device)
+    flat_angle = torch.where(angle < 0, circuit.n_angles, angle).flatten()
+    order = _gate_order(blocks, len(steps)).to(device)
     return Plan(
         n_qubits=n_qubits,
         n_angles=circuit.n_angles,
@@ -139,9 +143,11 @@ def compiled(circuit: Circuit, device: torch.device, real_dtype: torch.dtype, ke
         kept=kept,
         real=real,
         axis=place[axis.clamp(min=0)] if len(used) > 1 else None,
-        angle=torch.where(angle < 0, circuit.n_angles, angle).flatten(),
-        identity=torch.eye(2, dtype=dtype, device=device),
-        turns=generators[axis.clamp(min=0)],
+        angle=flat_angle,
+        gate_angle=flat_angle[order],
+        turns=generators[axis.clamp(min=0).flatten()[order]].view(-1, 1, 2, 1, 2),
+        identity=torch.eye(2, dtype=dtype, device=device).view(1, 2, 1, 2),
+        one=torch.ones(len(steps), 1, 1, dtype=dtype, device=device),
         permutations=permutations,
         inverses=inverses,
         projectors=[_projector(generators[used or [0]], size) for size in blocks],
@@ -162,26 +168,39 @@ def factors(
     plan: Plan, angles: Float[Tensor, "n_angles"]
 ) -> list[Float[Tensor, "R k k"] | Complex[Tensor, "R k k"]]:
     """Return per block the Kronecker factors of all layers."""
-    half = torch.cat([angles, angles.new_zeros(1)]).index_select(0, plan.angle) / 2
-    half = half.view(plan.n_layers, plan.n_qubits, 1, 1)
-    gates = half.cos() * plan.identity + half.sin() * plan.turns
+    extended = torch.cat([angles, angles.new_zeros(1)])
+    half = extended.index_select(0, plan.gate_angle).view(-1, 1, 1, 1, 1) / 2
+    gates = half.cos() * plan.identity + half.sin() * plan.turns  # (R * N, 1, 2, 1, 2)
     result: list[Tensor] = []
     first = 0
-    for size, group in _groups(plan.blocks):
-        # equal blocks are multiplied out together
-        part = gates[:, first : first + size * group].view(plan.n_layers, group, size, 2, 2)
-        factor = part[:, :, 0]
-        for qubit in range(1, size):
-            k = factor.shape[-1]
-            pairs = factor[..., :, None, :, None] * part[:, :, qubit, None, :, None, :]
-            factor = pairs.view(plan.n_layers, group, 2 * k, 2 * k)
-        result += [each.contiguous() for each in factor.unbind(1)]
-        first += size * group
+    for size, count in _groups(plan.blocks):
+        # blocks of one size are multiplied out together
+        rows = plan.n_layers * count
+        factor, *others = gates[first : first + size * rows].view(size, rows, 1, 2, 1, 2).unbind()
+        k = 2
+        for gate in others:
+            factor = factor.reshape(rows, k, 1, k, 1) * gate
+            k *= 2
+        result += factor.reshape(plan.n_layers, count, k, k).unbind(1)
+        first += size * rows
     return result
 
 
 def _groups(blocks: tuple[int, ...]) -> list[tuple[int, int]]:
     return [(size, blocks.count(size)) for size in sorted(set(blocks), reverse=True)]
+
+
+def _gate_order(blocks: tuple[int, ...], n_layers: int) -> Tensor:
+    """Return where in (R, N) each gate of ``factors`` stands: by size of block, place in it, layer, block."""
+    n_qubits, first = sum(blocks), 0
+    parts = []
+    for size, count in _groups(blocks):
+        place, layer, block = torch.meshgrid(
+            torch.arange(size), torch.arange(n_layers), torch.arange(count), indexing="ij"
+        )
+        parts.append((layer * n_qubits + first + block * size + place).flatten())
+        first += size * count
+    return torch.cat(parts)
 
 
 def angle_gradient(plan: Plan, crosses: list[Tensor], dtype: torch.dtype) -> Float[Tensor, "n_angles"]:

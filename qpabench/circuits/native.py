@@ -44,8 +44,7 @@ def _start(plan: Plan) -> Tensor:
 
 
 def _pair(plan: Plan, blocks: list[Tensor]) -> tuple[Tensor, Tensor]:
-    one = plan.identity[:1, :1].expand(plan.n_layers, 1, 1)
-    return blocks[0], blocks[1] if len(blocks) > 1 else one
+    return blocks[0], blocks[1] if len(blocks) > 1 else plan.one
 
 
 def _forward_kept(plan: Plan, blocks: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -226,5 +225,5 @@ class NativeBackend(Backend):
         self, circuit: Circuit, angles: Float[Tensor, "n_angles"], *, shots: int | None, seed: int
     ) -> Float[Tensor, "n_states"]:
         """Return exact probabilities (with a gradient) or relative frequencies; see ``Backend``."""
-        exact = exact_probabilities(circuit, angles.unsqueeze(0)).squeeze(0)
+        exact: Tensor = _Probabilities.apply(angles, circuit, True)
         return exact if shots is None else sample_frequencies(exact, shots, seed)
