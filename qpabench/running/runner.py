@@ -111,6 +111,8 @@ def run_plan(
             "command": command,
             "cells": [planned.cell.id for planned in plan.cells],
             **({"verdict": plan.verdict} if plan.verdict else {}),
+            **({"members": list(plan.members)} if plan.members else {}),
+            **({"figures": [dict(one) for one in plan.document.figures]} if plan.document.figures else {}),
             "select": {"validation": [p.cell.id for p in plan.cells if p.cell.select == "validation"]},
         }
     )

@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from qpabench.errors import InputError, nearest, one_line
+from qpabench.suite.files import bounded, parse_file
+from qpabench.suite.include import RESERVED, included_paths, read_figures
 from qpabench.suite.verdict import Asked, read_verdict
 
 COMPONENTS = ("model", "dataset", "target", "generator", "backend", "ansatz")
 TABLES = ("train", "evaluate")
 KEYS = (*COMPONENTS, *TABLES, "protocol", "seeds", "select")
 SUITE_KEYS = ("name", "title", "version", "summary")
-TOP_KEYS = ("suite", "defaults", "matrix", "profiles", "limits", "verdict")
+TOP_KEYS = ("suite", "include", "defaults", "matrix", "profiles", "limits", "figures", "verdict")
 #: "validation": of cells that differ only in learning rates, the report marks the best on validation rows
 SELECT = ("none", "validation")
 PROTOCOLS = ("released-code", "paper-text")
-LARGEST_FILE_BYTES = 4 * 2**20
-DEEPEST = 40
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
@@ -43,6 +43,8 @@ class Document:
         limits: ``timeout_seconds`` and ``memory_bytes`` per cell.
         profile: what was chosen.
         verdict: what shall be decided, if anything.
+        figures: what shall be drawn, each ``x`` and ``y``.
+        members: the included suites, those they include among them.
     """
 
     source: str
@@ -55,6 +57,13 @@ class Document:
     profile: str | None
     profiles: tuple[str, ...]
     verdict: Asked | None = None
+    figures: tuple[Mapping[str, Any], ...] = ()
+    members: tuple[Document, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Document, ...]:
+        """This suite and the included ones: everything that has tables of its own."""
+        return (self, *self.members)
 
 
 def read_document(path: Path, profile: str | None = None, settings: Sequence[str] = ()) -> Document:
@@ -68,8 +77,19 @@ def read_document(path: Path, profile: str | None = None, settings: Sequence[str
     Raises:
         InputError: one line with file, key, what was found and what was expected.
     """
+    return _read(path, profile, settings, None, ())
+
+
+def _read(
+    path: Path,
+    profile: str | None,
+    settings: Sequence[str],
+    fallback: Mapping[str, Any] | None,
+    chain: tuple[Path, ...],
+) -> Document:
+    """Read a file; ``fallback`` is the including file's profile, for files that have none of that name."""
     source = one_line(path, 120)
-    content = _parse(path, source)
+    content = parse_file(path, source)
     _known(source, "", content, TOP_KEYS)
     head = _table(source, "suite", content.get("suite"), required=True)
     _known(source, "suite", head, SUITE_KEYS)
@@ -88,9 +108,12 @@ def read_document(path: Path, profile: str | None = None, settings: Sequence[str
         if not isinstance(head.get(key, ""), str):
             raise InputError(f"{source}: suite.{key}: found {type(head[key]).__name__}, expected text")
     defaults = _experiment(source, "defaults", content.get("defaults", {}))
-    matrix = _matrix(source, "matrix", content.get("matrix"))
+    chain = (*chain, path.resolve())
+    includes = included_paths(source, path, content.get("include"), chain)
+    given = content.get("matrix")
+    matrix = [] if includes and given is None else _matrix(source, "matrix", given)
     profiles = _table(source, "profiles", content.get("profiles", {}))
-    overlay: Mapping[str, Any] = {}
+    overlay: Mapping[str, Any] = fallback or {}
     for other in profiles:
         checked = dict(_table(source, f"profiles.{other}", profiles[other]))
         replaced = checked.pop("matrix", None)
@@ -99,10 +122,15 @@ def read_document(path: Path, profile: str | None = None, settings: Sequence[str
             replaced = _matrix(source, f"profiles.{other}.matrix", replaced)
         if other == profile:
             overlay, matrix = checked, replaced or matrix
-    if profile is not None and profile not in profiles:
+    if profile is not None and profile not in profiles and fallback is None:
         raise InputError(
             f"{source}: profile {one_line(repr(profile), 60)} isn't there; {nearest(profile, profiles)}"
         )
+    members: list[Document] = []
+    for other_path in includes:
+        member = _read(other_path, profile, settings, overlay, chain)
+        members += [one for one in member.parts if one.tables]
+    _as_members(source, name, members)
     changes = [_setting(text) for text in settings]
     tables = tuple(_merge(source, defaults, table, overlay, changes) for table in matrix)
     return Document(
@@ -112,46 +140,36 @@ def read_document(path: Path, profile: str | None = None, settings: Sequence[str
         version=version,
         summary=str(head.get("summary", "")),
         tables=tables,
-        limits=_limits(source, content.get("limits", {})),
+        limits=_widest([*(one.limits for one in members)], _limits(source, content.get("limits", {}))),
         profile=profile,
         profiles=tuple(profiles),
         verdict=read_verdict(source, content.get("verdict")),
+        figures=read_figures(source, content.get("figures")),
+        members=tuple(members),
     )
 
 
-def _parse(path: Path, source: str) -> dict[str, Any]:
-    try:
-        if path.is_file() and path.stat().st_size > LARGEST_FILE_BYTES:
-            raise InputError(f"{source}: found more than {LARGEST_FILE_BYTES} bytes, expected a suite file")
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise InputError(f"{source}: no such file; expected a suite in TOML") from error
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(
-            f"{source}: cannot read ({one_line(error)}); expected a suite in TOML (UTF-8)"
-        ) from error
-    try:
-        content = tomllib.loads(text)
-        _bounded(source, content)
-    except (tomllib.TOMLDecodeError, ValueError) as error:
-        raise InputError(f"{source}: not TOML: {one_line(error)}; expected key = value") from error
-    except RecursionError as error:
-        raise InputError(f"{source}: tables nested too deeply; expected at most {DEEPEST} levels") from error
-    return content
+def _as_members(source: str, name: str, members: Sequence[Document]) -> None:
+    """Refuse what can't stand in one report: names that clash, questions asked by an included file."""
+    names = [one.name for one in members]
+    for one in members:
+        if names.count(one.name) > 1 or one.name in (name, *RESERVED):
+            raise InputError(
+                f"{source}: include: {one.source} has suite.name {one.name!r}, which is taken; "
+                "expected a name of its own for each file, included once"
+            )
+        if one.verdict is not None:
+            raise InputError(
+                f"{source}: include: {one.source} has a [verdict], which an included file can't have; "
+                "move it to the including file"
+            )
 
 
-def _bounded(source: str, value: object, depth: int = 0) -> None:
-    if depth > DEEPEST:
-        raise InputError(f"{source}: tables nested too deeply; expected at most {DEEPEST} levels")
-    children: Sequence[object] = ()
-    if isinstance(value, dict):
-        children = list(value.values())
-    elif isinstance(value, list):
-        children = value
-    elif isinstance(value, int) and abs(value) >= 2**63:
-        raise InputError(f"{source}: found a number beyond 64 bits, expected one within")
-    for child in children:
-        _bounded(source, child, depth + 1)
+def _widest(members: Sequence[Mapping[str, float]], own: Mapping[str, float]) -> Mapping[str, float]:
+    """Return the limits of a cell: the including file's, else the largest of the included files."""
+    keys = {key for limits in members for key in limits}
+    widest = {key: max(limits[key] for limits in members if key in limits) for key in sorted(keys)}
+    return {**widest, **own}
 
 
 def _table(source: str, key: str, value: object, *, required: bool = False) -> Mapping[str, Any]:
@@ -210,7 +228,7 @@ def _setting(text: str) -> tuple[list[str], Any]:
         raise InputError(f"--set {one_line(text, 80)!r}: unknown key {path[0]!r}; {nearest(path[0], KEYS)}")
     try:
         parsed = tomllib.loads(f"value = {value.strip()}")
-        _bounded("--set", parsed)
+        bounded("--set", parsed)
         if list(parsed) != ["value"]:
             raise ValueError
         return path, parsed["value"]

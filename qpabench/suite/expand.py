@@ -34,7 +34,7 @@ _FALLBACK = {"backend": "native", "ansatz": "ry", "protocol": "released-code", "
 
 
 def expand(document: Document, registry: Registry, max_cells: int = MAX_CELLS) -> list[Cell]:
-    """Return the cells of a suite, each once, in the order of the file.
+    """Return the cells of a suite and those it includes, each once, in the order of the files.
 
     Args:
         document: the suite.
@@ -44,19 +44,39 @@ def expand(document: Document, registry: Registry, max_cells: int = MAX_CELLS) -
     Raises:
         InputError: one line with file, key, what was found and what was expected.
     """
-    expander = _Expander(document, registry)
-    count = sum(expander.count(index) for index in range(len(document.tables)))
+    parts = expand_parts(document, registry, max_cells)
+    return list({cell.id: cell for _, own in parts for cell in own}.values())
+
+
+def expand_parts(
+    document: Document, registry: Registry, max_cells: int = MAX_CELLS
+) -> list[tuple[Document, list[Cell]]]:
+    """Return a suite and each it includes with its cells; a cell that several have is one object.
+
+    Args:
+        document, registry, max_cells: as in ``expand``.
+
+    Raises:
+        InputError: as ``expand``.
+    """
+    expanders = [(part, _Expander(part, registry)) for part in document.parts]
+    count = sum(expander.count(index) for part, expander in expanders for index in range(len(part.tables)))
     if count > max_cells:
         raise InputError(
             f"{document.source}: the axes cross to {count} cells, expected at most {max_cells}; "
             "shorten an axis or raise --max-cells"
         )
     cells: dict[str, Cell] = {}
-    for index in range(len(document.tables)):
-        for cell in expander.cells(index):
-            if cell.select != "none" or cell.id not in cells:
-                cells[cell.id] = cell
-    return list(cells.values())
+    ids: list[tuple[Document, list[str]]] = []
+    for part, expander in expanders:
+        own: dict[str, None] = {}
+        for index in range(len(part.tables)):
+            for cell in expander.cells(index):
+                if cell.select != "none" or cell.id not in cells:
+                    cells[cell.id] = cell
+                own[cell.id] = None
+        ids.append((part, list(own)))
+    return [(part, [cells[cell_id] for cell_id in own]) for part, own in ids]
 
 
 class _Expander:

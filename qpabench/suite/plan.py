@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -11,7 +11,7 @@ from qpabench.errors import InputError
 from qpabench.hooks.manager import Registry
 from qpabench.suite.cell import Cell
 from qpabench.suite.document import Document, read_document
-from qpabench.suite.expand import MAX_CELLS, expand
+from qpabench.suite.expand import MAX_CELLS, expand_parts
 from qpabench.suite.select import selection
 from qpabench.suite.verdict import resolve
 
@@ -47,11 +47,13 @@ class Plan:
         document: the suite.
         cells: those selected.
         verdict: what shall be decided, by cell ids; empty when the suite has no ``[verdict]``.
+        members: of each included suite ``name``, ``title``, ``summary``, ``figures`` and ``cells`` (ids).
     """
 
     document: Document
     cells: tuple[PlannedCell, ...]
     verdict: Mapping[str, Any] = field(default_factory=dict)
+    members: tuple[Mapping[str, Any], ...] = ()
 
 
 def make_plan(
@@ -81,7 +83,8 @@ def make_plan(
         InputError: the suite is wrong, or nothing is left by ``only``.
     """
     document = read_document(path, profile, settings)
-    cells = expand(document, registry, max_cells)
+    parts = expand_parts(document, registry, max_cells)
+    cells = list({cell.id: cell for _, own in parts for cell in own}.values())
     asked = document.verdict
     verdict = resolve(document.source, asked, cells) if asked is not None else {}
     if only:
@@ -95,7 +98,19 @@ def make_plan(
     missing: dict[str, str | None] = {}
     for cell in cells:
         planned.append(_decide(cell, None if fresh else look_up(cell.id), retry_failed, missing))
-    return Plan(document, tuple(planned), verdict)
+    return Plan(document, tuple(planned), verdict, _members(document, parts, {cell.id for cell in cells}))
+
+
+def _members(
+    document: Document, parts: Sequence[tuple[Document, Sequence[Cell]]], kept: Container[str]
+) -> tuple[Mapping[str, Any], ...]:
+    members = []
+    for part, own in parts:
+        ids = [cell.id for cell in own if cell.id in kept]
+        if part is not document and ids:
+            about = {"name": part.name, "title": part.title, "summary": part.summary}
+            members.append({**about, "figures": [dict(one) for one in part.figures], "cells": ids})
+    return tuple(members)
 
 
 def _decide(
