@@ -76,7 +76,8 @@ class CircuitFunction:
             result = self.backend.probabilities(
                 self.circuit, angles, shots=self.shots, seed=self._seeds(1)[0]
             )
-            return self._checked(result.unsqueeze(0), 1).squeeze(0)
+            self._checked(result.detach().unsqueeze(0), 1)
+            return result.double()
         value: Tensor = _Estimated.apply(angles, self)  # type: ignore[no-untyped-call]
         return value
 

@@ -43,8 +43,8 @@ class Plan:
     axis: Tensor | None  # (R, N) which axis each rotation has; None where all have the same
     angle: Tensor  # (R * N,) index into the angles extended by one zero
     gate_angle: Tensor  # the same in the order in which ``factors`` multiplies
-    turns: Tensor  # (R * N, 1, 2, 1, 2) generator -iP of each rotation, in that order
-    identity: Tensor  # (1, 2, 1, 2)
+    turns: Tensor  # (R * N, 2, 1, 2, 1) generator -iP of each rotation, in that order
+    identity: Tensor  # (2, 1, 2, 1)
     one: Tensor  # (R, 1, 1) the second factor of a single block
     permutations: list[Tensor | None]
     inverses: list[Tensor | None]
@@ -145,8 +145,8 @@ def compiled(circuit: Circuit, device: torch.device, real_dtype: torch.dtype, ke
         axis=place[axis.clamp(min=0)] if len(used) > 1 else None,
         angle=flat_angle,
         gate_angle=flat_angle[order],
-        turns=generators[axis.clamp(min=0).flatten()[order]].view(-1, 1, 2, 1, 2),
-        identity=torch.eye(2, dtype=dtype, device=device).view(1, 2, 1, 2),
+        turns=generators[axis.clamp(min=0).flatten()[order]].view(-1, 2, 1, 2, 1),
+        identity=torch.eye(2, dtype=dtype, device=device).view(2, 1, 2, 1),
         one=torch.ones(len(steps), 1, 1, dtype=dtype, device=device),
         permutations=permutations,
         inverses=inverses,
@@ -170,16 +170,16 @@ def factors(
     """Return per block the Kronecker factors of all layers."""
     extended = torch.cat([angles, angles.new_zeros(1)])
     half = extended.index_select(0, plan.gate_angle).view(-1, 1, 1, 1, 1) / 2
-    gates = half.cos() * plan.identity + half.sin() * plan.turns  # (R * N, 1, 2, 1, 2)
+    gates = half.cos() * plan.identity + half.sin() * plan.turns  # (R * N, 2, 1, 2, 1)
     result: list[Tensor] = []
     first = 0
     for size, count in _groups(plan.blocks):
         # blocks of one size are multiplied out together
         rows = plan.n_layers * count
-        factor, *others = gates[first : first + size * rows].view(size, rows, 1, 2, 1, 2).unbind()
+        *others, factor = gates[first : first + size * rows].view(size, rows, 2, 1, 2, 1).unbind()
         k = 2
-        for gate in others:
-            factor = factor.reshape(rows, k, 1, k, 1) * gate
+        for gate in reversed(others):  # the long axis stays innermost
+            factor = gate * factor.reshape(rows, 1, k, 1, k)
             k *= 2
         result += factor.reshape(plan.n_layers, count, k, k).unbind(1)
         first += size * rows

@@ -225,5 +225,5 @@ class NativeBackend(Backend):
         self, circuit: Circuit, angles: Float[Tensor, "n_angles"], *, shots: int | None, seed: int
     ) -> Float[Tensor, "n_states"]:
         """Return exact probabilities (with a gradient) or relative frequencies; see ``Backend``."""
-        exact: Tensor = _Probabilities.apply(angles, circuit, True)
+        exact: Tensor = _Probabilities.apply(angles, circuit, True)  # type: ignore[no-untyped-call]
         return exact if shots is None else sample_frequencies(exact, shots, seed)

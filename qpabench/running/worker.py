@@ -131,7 +131,9 @@ def _run_and_record(channel: Channel, directory: RunDirectory, job: Job, jobs: i
     try:
         cell = cell_from_json(job.cell, load_registry())
         origin = origin_of(cell, threads)
+        features_started = time.perf_counter()
         features = features_of(cell, channel.progress)
+        waited = {"features": time.perf_counter() - features_started}
         result = run_cell(
             cell, features, lambda step, total, loss: channel.progress("training", step, total, loss)
         )
@@ -146,7 +148,7 @@ def _run_and_record(channel: Channel, directory: RunDirectory, job: Job, jobs: i
         "finished_at": _now(),
         "alone": jobs == 1,
         "features_seconds_once": features.meta["seconds"],
-        "phases": result.phases,
+        "phases": waited | result.phases,
     }
     origin["circuit"] = result.facts
     origin["data"] = {"rows": features.meta["rows"], "padding_share": features.meta["padding_share"]}

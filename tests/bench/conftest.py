@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from bench_table import table, write_report
+from jaxtyping import config as checks
 from ratios import Clock, Ratio, complaints, read_baseline, write_baseline
 
 BASELINE = Path(__file__).with_name("baseline.json")
@@ -27,6 +28,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[RATIOS] = []
     if config.getoption("--benchmark-only", default=False):
+        if not checks.jaxtyping_disable:
+            raise pytest.UsageError(
+                "types are checked in every call; set JAXTYPING_DISABLE=1, as `tox run -e bench` does"
+            )
         Clock.wall = config.getoption("--wall", default=False)
         if not Clock.wall:
             torch.set_num_threads(1)
