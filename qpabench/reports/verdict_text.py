@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from qpabench.reports.choices import Choice
 from qpabench.reports.inference import ALPHA, Estimate
 from qpabench.reports.markdown import Markdown, escape, join, lead, render, table
-from qpabench.reports.numbers import MINUS, count, nats, significant
+from qpabench.reports.numbers import MINUS, count, nats, seconds, significant
 from qpabench.reports.run import Run
 from qpabench.reports.tables import records_of
 from qpabench.reports.verdict import Comparison, Family, Method, Verdict, base_nats_of, nats_of
@@ -128,6 +128,8 @@ def _method(method: Method) -> Markdown:
         said += f"; untrained base {significant(base)}"
     if method.n_tried > 1:
         said += f"; learning rate chosen among {method.n_tried} on the validation rows"
+        spent = sum(record.metrics.get("train_seconds", 0.0) for record in method.planned)
+        said += f", {seconds(spent)} of training in all {len(method.planned)} runs"
     return lead(f"{method.label}:", said + ".")
 
 
