@@ -98,7 +98,7 @@ def perplexity_over_parameters(context: Context) -> Drawn | None:
     axes.set_xlabel("trainable parameters")
     axes.set_ylabel("masked perplexity, test text (lower is better)")
     axes.set_title(figure_text(context.title, 80))
-    _legend_below(figure, handles)
+    legend_below(figure, handles)
     if named:
         figure.draw_without_rendering()
         place_labels(axes, [point for point in named if point[2]], bars=several)
@@ -137,7 +137,7 @@ def training_loss(context: Context, series: Series) -> Drawn | None:
     axes.set_xlabel("training step")
     axes.set_ylabel("training loss, nats per scored position")
     axes.set_title(figure_text(context.title, 80))
-    _legend_below(figure, handles)
+    legend_below(figure, handles)
     left_out = sum(bool(g.records) for g in context.groups) - len(curves)
     more = (
         f" The best {len(curves)} cells by masked NLL." if left_out > 0 and len(curves) == MOST_LINES else ""
@@ -194,7 +194,7 @@ def where_the_time_goes(context: Context) -> Drawn | None:
     if not all(group.alone for group, _ in shown):
         label = "ran beside other cells: not comparable"
         handles.append(Patch(facecolor="white", edgecolor=GREY, hatch=HATCH, label=label))
-    _legend_below(figure, handles)
+    legend_below(figure, handles)
     more = f" The first {MOST_BARS} of {len(timed)} cells by masked NLL." if len(timed) > MOST_BARS else ""
     return Drawn(figure, f"Where the time goes, mean over seeds.{more}")
 
@@ -204,7 +204,8 @@ def _canvas(height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _legend_below(figure: Figure, handles: Sequence[Any]) -> None:
+def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
+    """Put a legend under the axes and make room for it."""
     kept = list(handles[:MOST_LEGEND_ROWS])
     longest = max(len(str(handle.get_label())) for handle in kept)
     columns = max(1, min(4, len(kept), 100 // (longest + 8)))

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from qpabench.errors import RecordError
 from qpabench.records.store import RunDirectory, write_atomically
-from qpabench.reports import figures, measured, results, selected, summary, tables
+from qpabench.reports import figures, measured, members, results, selected, summary, tables
 from qpabench.reports.circuits import circuits
+from qpabench.reports.differs import differs
 from qpabench.reports.groups import Context
 from qpabench.reports.markdown import Markdown, code, escape, render
 from qpabench.reports.run import Run, load_run
@@ -26,7 +27,8 @@ _FIGURES = ("perplexity", "loss", "time")
 def write_report(root: Path) -> list[Path]:
     """Write ``report.md``, ``figures/``, ``results.csv`` and ``results.parquet`` from the records.
 
-    Where the suite asks for a verdict, ``verdict.md`` too.
+    Where the suite asks for a verdict, ``verdict.md`` too. Where it includes others, ``report.md`` is a front
+    page, each included suite has a file of its own, and ``published.md`` has the paper's tables.
 
     Args:
         root: a run directory.
@@ -44,12 +46,14 @@ def write_report(root: Path) -> list[Path]:
         "results.csv": results.to_csv(found),
         "results.parquet": results.to_parquet(found),
     }
-    directory = RunDirectory(root)
-    embedded = []
-    for number, context in enumerate(run.contexts, start=1):
-        suffix = "" if len(run.contexts) == 1 else f"-{number}"
-        embedded.append(_draw(context, directory, suffix, files))
-    files["report.md"] = report_markdown(run, embedded).encode()
+    parts = {str(one["name"]): load_run(root, one) for one in members.members_of(run.manifest)}
+    for name, part in parts.items():
+        files[f"{name}.md"] = _page(part, root, f"{name}-", files, everything=False).encode()
+    if parts:
+        files[members.PUBLISHED] = members.published_page(run).encode()
+        files["report.md"] = members.front_page(run, parts).encode()
+    else:
+        files["report.md"] = _page(run, root, "", files, everything=True).encode()
     files |= verdict_files(run)
     _remove_stale(root, files)
     for name, content in files.items():
@@ -57,20 +61,43 @@ def write_report(root: Path) -> list[Path]:
     return [root / name for name in files]
 
 
-def report_markdown(run: Run, embedded: Sequence[Mapping[str, Markdown]] = ()) -> str:
+def _page(run: Run, root: Path, prefix: str, files: dict[str, bytes], *, everything: bool) -> str:
+    """Return the text of one suite's report; its figures go into ``files``.
+
+    Args:
+        run: its cells.
+        root: the run directory.
+        prefix: of its figures' names.
+        files: what was drawn is put here.
+        everything: draw also what no suite asks for: losses and where the time goes.
+    """
+    asked = members.draw_figures(run, prefix, files)
+    embedded: list[Mapping[str, Markdown]] = []
+    if everything or not asked:
+        directory = RunDirectory(root)
+        for number, context in enumerate(run.contexts, start=1):
+            suffix = "" if len(run.contexts) == 1 else f"-{number}"
+            embedded.append(_draw(context, directory, prefix, suffix, files))
+    return report_markdown(run, embedded, asked)
+
+
+def report_markdown(
+    run: Run, embedded: Sequence[Mapping[str, Markdown]] = (), asked: Sequence[Markdown] = ()
+) -> str:
     """Return the text of the report.
 
     Args:
         run: what was read from the run directory.
         embedded: for each context its figures, ready to stand in the text; none by default.
+        asked: the figures that the suite asks for.
     """
     drawn = embedded or [{}] * len(run.contexts)
     sections = [_section(context, own) for context, own in zip(run.contexts, drawn, strict=True)]
-    return render("report.md.j2", _values(run, sections))
+    return render("report.md.j2", _values(run, sections, asked))
 
 
 def _draw(
-    context: Context, directory: RunDirectory, suffix: str, files: dict[str, bytes]
+    context: Context, directory: RunDirectory, prefix: str, suffix: str, files: dict[str, bytes]
 ) -> dict[str, Markdown]:
     def series(cell_id: str) -> Mapping[str, NDArray[Any]]:
         try:
@@ -89,9 +116,11 @@ def _draw(
             if drawn is None:
                 continue
             for kind, content in svg_and_png(drawn.figure).items():
-                files[f"figures/{stem}{suffix}.{kind}"] = content
+                files[f"figures/{prefix}{stem}{suffix}.{kind}"] = content
             alt = escape(f"{stem}: {context.title}")
-            embedded[stem] = Markdown(f"![{alt}](figures/{stem}{suffix}.svg)\n\n*{escape(drawn.caption)}*")
+            embedded[stem] = Markdown(
+                f"![{alt}](figures/{prefix}{stem}{suffix}.svg)\n\n*{escape(drawn.caption)}*"
+            )
     return embedded
 
 
@@ -114,7 +143,7 @@ def _section(context: Context, drawn: Mapping[str, Markdown]) -> dict[str, objec
     }
 
 
-def _values(run: Run, sections: list[dict[str, object]]) -> dict[str, object]:
+def _values(run: Run, sections: list[dict[str, object]], asked: Sequence[Markdown]) -> dict[str, object]:
     manifest = run.manifest
     command = manifest.get("command")
     return {
@@ -127,6 +156,9 @@ def _values(run: Run, sections: list[dict[str, object]]) -> dict[str, object]:
         "shared": run.shared,
         "overview": summary.overview(run),
         "verdict": VERDICT if manifest.get("verdict") else None,
+        "asked": asked,
+        "published": members.beside_published(run),
+        "differs": differs(run) if manifest.get("figures") else [],
         "sections": sections,
         "selected": selected.on_validation(run),
         "not_ok": tables.not_ok(run),
@@ -143,6 +175,7 @@ def _remove_stale(root: Path, files: Mapping[str, bytes]) -> None:
     """Remove what an earlier report had and this one doesn't; leave everything else alone."""
     if VERDICT not in files:
         (root / VERDICT).unlink(missing_ok=True)
+    members.remove_stale_pages(root, files)
     folder = root / "figures"
     for stem in (*_FIGURES, *VERDICT_FIGURES):
         for suffix in ("svg", "png"):

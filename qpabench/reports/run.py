@@ -48,14 +48,22 @@ class Run:
         return [record for record in self.records if record.status == "ok"]
 
 
-def load_run(root: Path) -> Run:
+def load_run(root: Path, member: Mapping[str, Any] | None = None) -> Run:
     """Read a run directory.
+
+    Args:
+        root: the directory.
+        member: one of the manifest's ``members``; only its cells are read then.
 
     Raises:
         InputError: it isn't one.
     """
     directory = RunDirectory(root)
     manifest = directory.manifest()
+    if member is not None:
+        planned = set(manifest["cells"])
+        cells = [str(cell) for cell in member["cells"] if cell in planned]
+        manifest = {**manifest, **member, "suite": member["name"], "cells": cells, "verdict": None}
     records: list[Record] = []
     absent: list[tuple[str, str]] = []
     for cell_id in dict.fromkeys(manifest["cells"]):

@@ -1,0 +1,177 @@
+"""The figures a suite asks for: one panel a metric, the untrained base as a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from qpabench.reports.figures import LOG_FROM_RATIO, Drawn, families_of, legend_below
+from qpabench.reports.groups import Context, Group
+from qpabench.reports.metrics import metric
+from qpabench.reports.numbers import significant
+from qpabench.reports.statistics import mean_and_spread
+from qpabench.reports.style import (
+    GREY,
+    MARKERS,
+    PALETTE,
+    WIDTH_INCHES,
+    figure_text,
+    readable_log,
+)
+
+#: an axis of these is linear: a logarithm is in them already
+_LINEAR = ("n_qubits",)
+_TITLES = {
+    "n_trainable": "trainable parameters",
+    "n_qubits": "qubits N",
+    "n_layers": "repetitions L",
+    "target.rank": "rank",
+    "perplexity_padded": "padded perplexity (the paper's)",
+    "perplexity_masked": "masked perplexity (text alone)",
+    "gradient_variance_theta": "variance of the angles' gradient",
+}
+#: options that make a line of their own where they differ
+_LINES_BY = (
+    ("backend", "shots_per_state", "shots {} × 2^N"),
+    ("backend", "device", "{}"),
+    ("train", "epochs", "{} epochs"),
+)
+
+
+def draw_asked(context: Context, asked: Mapping[str, object]) -> Drawn | None:
+    """Draw one figure of ``[[figures]]`` from one context's cells.
+
+    Args:
+        context: cells that may be compared.
+        asked: ``x`` and ``y`` as in the manifest.
+
+    Returns:
+        The figure; None where no cell has what it shows.
+    """
+    x = str(asked.get("x"))
+    ys = asked.get("y")
+    names = [str(y) for y in ys] if isinstance(ys, Sequence) else []
+    names = [y for y in names if any(at(g, x) is not None and _values(g, y) for g in context.groups)]
+    if not names:
+        return None
+    figure = Figure(figsize=(WIDTH_INCHES, 3.6), layout="constrained")
+    lines = _lines(context.groups, x)
+    handles: dict[str, Line2D] = {}
+    for number, y in enumerate(names, start=1):
+        _panel(figure.add_subplot(1, len(names), number), context, lines, x, y, handles)
+    figure.suptitle(figure_text(context.title, 80), x=0.01, ha="left", fontsize=10, fontweight="bold")
+    legend_below(figure, list(handles.values()))
+    several = any(group.n > 1 for group in context.groups)
+    note = "Error bars: standard deviation over seeds." if several else "One run a point: no inference."
+    what = " and ".join(_title(y) for y in names)
+    return Drawn(figure, f"{what} over {_title(x)}. {note}".capitalize())
+
+
+def at(group: Group, name: str) -> float | None:
+    """Return a count, an option (``target.rank``) or a metric's mean of a group."""
+    part, dot, option = name.partition(".")
+    value = _option(group, part, option) if dot else group.counted(name)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    return None if dot else group.mean(name)
+
+
+def _panel(
+    axes: Axes,
+    context: Context,
+    lines: Mapping[str, Sequence[Group]],
+    x: str,
+    y: str,
+    handles: dict[str, Line2D],
+) -> None:
+    xs_all: list[float] = []
+    ys_all: list[float] = []
+    base = context.base.get(y)
+    if base:
+        axes.axhline(base, color=GREY, linestyle=(0, (5, 3)), linewidth=1.2, zorder=1)
+        label = "untrained base"
+        handles.setdefault(label, Line2D([], [], color=GREY, linestyle=(0, (5, 3)), label=label))
+        ys_all.append(base)
+    for index, (name, members) in enumerate(lines.items()):
+        colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
+        points = sorted((at(g, x), *mean_and_spread(_values(g, y))) for g in members if _drawn(g, x, y))
+        for group in members:
+            if at(group, x) is None and (values := _values(group, y)):
+                axes.axhline(mean_and_spread(values)[0], color=colour, linewidth=1.1, zorder=2)
+                ys_all.append(mean_and_spread(values)[0])
+                handles.setdefault(name, Line2D([], [], color=colour, label=figure_text(name, 60)))
+        if not points:
+            continue
+        xs, means = [float(p[0] or 0) for p in points], [p[1] for p in points]
+        alone = len(set(xs)) < len(xs)
+        axes.errorbar(
+            xs,
+            means,
+            yerr=[p[2] or 0.0 for p in points] if any(p[2] for p in points) else None,
+            color=colour,
+            marker=marker,
+            markersize=5,
+            markeredgecolor="white",
+            linestyle="none" if alone else "-",
+            linewidth=1.0,
+            capsize=3,
+            zorder=3,
+        )
+        look = Line2D([], [], color=colour, marker=marker, markeredgecolor="white")
+        look.set_label(figure_text(name, 60))
+        handles.setdefault(name, look)
+        xs_all += xs
+        ys_all += means
+    low, high = min(xs_all), max(xs_all)
+    if x not in _LINEAR and low > 0 and high > low:
+        axes.set_xlim(low / 1.3, high * 1.3)
+        readable_log(axes, "x", low / 1.3, high * 1.3)
+    if y not in _LINEAR and min(ys_all) > 0 and max(ys_all) > LOG_FROM_RATIO * min(ys_all):
+        readable_log(axes, "y", min(ys_all), max(ys_all))
+    axes.margins(y=0.1)
+    axes.set_xlabel(_title(x))
+    axes.set_ylabel(_title(y))
+    if base:
+        axes.set_title(f"untrained base: {significant(base)}", fontsize=8.5, fontweight="normal")
+
+
+def _lines(groups: Sequence[Group], x: str) -> dict[str, list[Group]]:
+    """Gather cells into lines: families, split by what else differs and isn't the axis."""
+    lines: dict[str, list[Group]] = {}
+    for name, members in families_of(groups).items():
+        ranks = {_option(g, "target", "rank") for g in members if not g.is_reference}
+        for group in members:
+            extra = [
+                text.format(value)
+                for part, option, text in _LINES_BY
+                if (value := _option(group, part, option)) is not None
+                and len({_option(g, part, option) for g in groups}) > 1
+                and f"{part}.{option}" != x
+            ]
+            if len(ranks) > 1 and x != "target.rank":
+                extra.append(f"rank {_option(group, 'target', 'rank')}")
+            lines.setdefault(" · ".join([name, *extra]), []).append(group)
+    return lines
+
+
+def _drawn(group: Group, x: str, y: str) -> bool:
+    return at(group, x) is not None and bool(_values(group, y))
+
+
+def _values(group: Group, name: str) -> list[float]:
+    measured = group.values(name)
+    counted = group.counted(name)
+    return measured or ([counted] if counted is not None else [])
+
+
+def _option(group: Group, part: str, option: str) -> object:
+    options = group.cell.get("options")
+    own = options.get(part) if isinstance(options, Mapping) else None
+    return own.get(option) if isinstance(own, Mapping) else None
+
+
+def _title(name: str) -> str:
+    return _TITLES.get(name) or metric(name.rpartition(".")[2]).title
