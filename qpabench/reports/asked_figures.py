@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from qpabench.reports.figures import LOG_FROM_RATIO, Drawn, families_of, legend_below
 from qpabench.reports.groups import Context, Group
@@ -37,8 +38,16 @@ _TITLES = {
 _LINES_BY = (
     ("backend", "shots_per_state", "shots {} × 2^N"),
     ("backend", "device", "{}"),
-    ("train", "epochs", "{} epochs"),
+    ("generator", "n_layers", "L = {}"),
+    ("generator", "chunk_size", "chunk {}"),
+    ("train", "epochs", "epochs {}"),
 )
+#: these axes are the other's own: qubits and parameters follow from the chunk size
+_AXIS_OF = {
+    "n_layers": ("generator.n_layers",),
+    "n_trainable": ("generator.chunk_size",),
+    "n_qubits": ("generator.chunk_size",),
+}
 
 
 def draw_asked(context: Context, asked: Mapping[str, object]) -> Drawn | None:
@@ -67,7 +76,7 @@ def draw_asked(context: Context, asked: Mapping[str, object]) -> Drawn | None:
     several = any(group.n > 1 for group in context.groups)
     note = "Error bars: standard deviation over seeds." if several else "One run a point: no inference."
     what = " and ".join(_title(y) for y in names)
-    return Drawn(figure, f"{what} over {_title(x)}. {note}".capitalize())
+    return Drawn(figure, f"{what[0].upper()}{what[1:]} over {_title(x)}. {note}")
 
 
 def at(group: Group, name: str) -> float | None:
@@ -129,6 +138,11 @@ def _panel(
     if x not in _LINEAR and low > 0 and high > low:
         axes.set_xlim(low / 1.3, high * 1.3)
         readable_log(axes, "x", low / 1.3, high * 1.3)
+        if x == "n_trainable" and high > 30 * low:
+            axes.xaxis.set_major_locator(LogLocator(base=10))
+    for name, axis in ((x, axes.xaxis), (y, axes.yaxis)):
+        if name in _LINEAR:
+            axis.set_major_locator(MaxNLocator(integer=True))
     if y not in _LINEAR and min(ys_all) > 0 and max(ys_all) > LOG_FROM_RATIO * min(ys_all):
         readable_log(axes, "y", min(ys_all), max(ys_all))
     axes.margins(y=0.1)
@@ -148,8 +162,11 @@ def _lines(groups: Sequence[Group], x: str) -> dict[str, list[Group]]:
                 text.format(value)
                 for part, option, text in _LINES_BY
                 if (value := _option(group, part, option)) is not None
-                and len({_option(g, part, option) for g in groups}) > 1
-                and f"{part}.{option}" != x
+                and len(
+                    {_option(g, part, option) for g in groups if part == "backend" or g.cell.get("n_qubits")}
+                )
+                > 1
+                and f"{part}.{option}" not in (x, *_AXIS_OF.get(x, ()))
             ]
             if len(ranks) > 1 and x != "target.rank":
                 extra.append(f"rank {_option(group, 'target', 'rank')}")

@@ -60,8 +60,8 @@ def draw_figures(run: Run, prefix: str, files: dict[str, bytes]) -> list[Markdow
 
 
 def beside_published(run: Run) -> dict[str, object] | None:
-    """Return the published numbers whose cells a run has, where its suite asks for figures."""
-    values = published_tables.matching(run) if run.manifest.get("figures") else []
+    """Return the published numbers that belong to a run's suite."""
+    values = published_tables.of_suite(run)
     if not values:
         return None
     drawn, notes = published_tables.beside(values, run.contexts)
@@ -139,7 +139,9 @@ def _found(run: Run) -> list[Markdown]:
     for context in run.contexts:
         title = Markdown(f"*{escape(context.title)}*: ")
         said += [Markdown(title + line) for line in summary.sentences(context)[:1]]
-        said += [Markdown(title + line) for line in summary.sentences(context)[1:] if "qpa" in line][:2]
+        said += [Markdown(title + line) for line in summary.sentences(context)[1:] if "lora by qpa" in line][
+            :2
+        ]
     return said[:10]
 
 

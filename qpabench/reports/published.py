@@ -37,6 +37,7 @@ class Published:
         where, row, column: table or section, and its row and column, as printed.
         values: counts, perplexities and seconds, as printed.
         cell: model, target, generator and what else names the cell.
+        suites: whose figure or table it belongs to.
     """
 
     where: str
@@ -44,6 +45,7 @@ class Published:
     column: str
     values: Mapping[str, float]
     cell: Mapping[str, Any]
+    suites: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Measured:
 @cache
 def published() -> tuple[Published, ...]:
     """Return every printed number, in the order of the data file."""
-    names = ("where", "row", "column", "cell")
+    names = ("where", "row", "column", "cell", "suites")
     return tuple(
         Published(
             where=value["where"],
@@ -70,6 +72,7 @@ def published() -> tuple[Published, ...]:
             column=value["column"],
             values={k: float(v) for k, v in value.items() if k not in names},
             cell=value["cell"],
+            suites=tuple(value["suites"]),
         )
         for value in _data()["value"]
     )

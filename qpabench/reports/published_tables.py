@@ -54,9 +54,9 @@ def sections(run: Run) -> list[dict[str, object]]:
     return found
 
 
-def matching(run: Run) -> list[Published]:
-    """Return the published numbers whose cells a run has, under whatever conditions."""
-    return [value for value in published() if nearest_measured(value, run.contexts) is not None]
+def of_suite(run: Run) -> list[Published]:
+    """Return the published numbers that belong to a suite, by its name."""
+    return [value for value in published() if run.manifest.get("suite") in value.suites]
 
 
 def beside(values: Sequence[Published], contexts: Sequence[Context]) -> tuple[Markdown, Markdown]:
@@ -107,7 +107,7 @@ def _metric(name: str, value: Published, found: Measured | None) -> list[object]
         return ["", "", ""]
     printed = value.values[name]
     kind = metric(MEASURED_AS.get(name, name)).kind
-    shown = f"{printed:.3f}" if kind == "perplexity" else of_kind(kind, printed)
+    shown = f"{printed:.3f}" if kind == "perplexity" else f"{printed:,.4f}".rstrip("0").rstrip(".") + " s"
     measured = found.group.values(MEASURED_AS.get(name, name)) if found else []
     if not measured:
         return [shown, "not measured", ""]

@@ -196,3 +196,17 @@ def test_a_member_that_is_not_one_is_left_out(tmp_path: Path) -> None:
     members = [{"name": "../../escape", "cells": [one.id]}, "nonsense", {"name": "no-cells"}]
     written = write_report(planted_run(tmp_path, one, members=members))
     assert not [path for path in written if "escape" in path.as_posix()]
+
+
+def test_a_suites_page_has_its_published_numbers_measured_or_not(tmp_path: Path) -> None:
+    one = like_published("one")
+    members = [{"name": "fig3", "title": "Figure 3", "figures": [FIGURE], "cells": [one.id]}]
+    write_report(planted_run(tmp_path, one, members=members))
+    text = (tmp_path / "fig3.md").read_text()
+    assert "GPT-2, QPA FFA (Ours)" in text
+    assert "not measured" in text
+
+
+def test_published_numbers_belong_to_suites_that_ship() -> None:
+    folder = Path(__file__).parents[2] / "suites/paper"
+    assert {name for value in published() for name in value.suites} <= {p.stem for p in folder.glob("*.toml")}
