@@ -64,7 +64,7 @@ def warnings(context: Context) -> list[Markdown]:
         said.append(
             escape(
                 f"{group.label}: padded fell by {fall} while the text got worse (masked {change}{note}). "
-                "It learnt to predict padding, not text."
+                "By the padded figure alone this would be a gain."
             )
         )
     if len(worse) > MOST_WARNED:
