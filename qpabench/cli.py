@@ -111,7 +111,23 @@ def run(
         typer.echo(f"unavailable: {one_line(unavailable[0].reason)}")
         if plan.document.profiles and plan.document.profile is None:
             typer.echo(f"profiles of this suite: {', '.join(plan.document.profiles)} (--profile NAME)")
+        if here := _profile_that_runs(suite, registry, plan.document, max_cells):
+            typer.echo(f"runs here: --profile {here}")
     raise typer.Exit(outcome.exit_code)
+
+
+def _profile_that_runs(suite: Path, registry: Any, document: Any, max_cells: int) -> str | None:
+    """Return the first profile all of whose cells could run on this machine."""
+    from qpabench.suite.plan import make_plan
+
+    for name in document.profiles:
+        try:
+            cells = make_plan(suite, registry, profile=name, max_cells=max_cells).cells
+        except InputError:
+            continue
+        if all(planned.status == "run" for planned in cells):
+            return str(name)
+    return None
 
 
 @app.command()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qpabench.reports import measured, published_tables, summary, tables
+from qpabench.reports import measured, published_tables, summary
 from qpabench.reports.asked_figures import draw_asked
 from qpabench.reports.differs import differs
-from qpabench.reports.markdown import Markdown, code, escape, join, link, render
+from qpabench.reports.markdown import Markdown, code, escape, join, link, render, table
 from qpabench.reports.numbers import count
 from qpabench.reports.published import count_agrees, nearest_measured, published
 from qpabench.reports.run import Run
@@ -87,7 +88,7 @@ def front_page(run: Run, pages: Mapping[str, Run]) -> str:
             "pages": [_page(name, own) for name, own in pages.items()],
             "published": link("Published beside measured", PUBLISHED),
             "differs": differs(run),
-            "not_ok": tables.not_ok(run),
+            "not_ok": _not_ok(run),
             "problems": run.problems,
             "protocols": measured.protocols(run),
             "provenance": measured.provenance(run),
@@ -143,6 +144,16 @@ def _found(run: Run) -> list[Markdown]:
             :2
         ]
     return said[:10]
+
+
+def _not_ok(run: Run) -> Markdown | None:
+    """Say how many cells have no numbers for which reason; each figure's page names them."""
+    found: Counter[tuple[str, str]] = Counter(
+        (record.status, record.reason) for record in run.records if record.status != "ok"
+    )
+    found.update(("no record", note) for _, note in run.absent)
+    rows = [[count(number), *why] for why, number in sorted(found.items())]
+    return table(["cells", "status", "reason"], rows, [True, False, False]) if rows else None
 
 
 def _page(name: str, run: Run) -> Markdown:

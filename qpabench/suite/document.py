@@ -152,6 +152,10 @@ def _read(
 def _as_members(source: str, name: str, members: Sequence[Document]) -> None:
     """Refuse what can't stand in one report: names that clash, questions asked by an included file."""
     names = [one.name for one in members]
+    if members and name in RESERVED:
+        raise InputError(
+            f"{source}: suite.name: {name!r} is taken by a page of the report; expected another one"
+        )
     for one in members:
         if names.count(one.name) > 1 or one.name in (name, *RESERVED):
             raise InputError(

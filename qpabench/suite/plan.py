@@ -47,7 +47,8 @@ class Plan:
         document: the suite.
         cells: those selected.
         verdict: what shall be decided, by cell ids; empty when the suite has no ``[verdict]``.
-        members: of each included suite ``name``, ``title``, ``summary``, ``figures`` and ``cells`` (ids).
+        members: where a suite includes others, of each part with cells ``name``, ``title``, ``summary``,
+            ``figures`` and ``cells`` (ids).
     """
 
     document: Document
@@ -107,7 +108,7 @@ def _members(
     members = []
     for part, own in parts:
         ids = [cell.id for cell in own if cell.id in kept]
-        if part is not document and ids:
+        if document.members and ids:
             about = {"name": part.name, "title": part.title, "summary": part.summary}
             members.append({**about, "figures": [dict(one) for one in part.figures], "cells": ids})
     return tuple(members)

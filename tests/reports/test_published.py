@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted import planted_record, planted_run
+from planted import planted_failure, planted_record, planted_run
 
 from qpabench.records.record import Record
 from qpabench.reports.published import count_agrees, counted, nearest_measured, published
@@ -210,3 +210,12 @@ def test_a_suites_page_has_its_published_numbers_measured_or_not(tmp_path: Path)
 def test_published_numbers_belong_to_suites_that_ship() -> None:
     folder = Path(__file__).parents[2] / "suites/paper"
     assert {name for value in published() for name in value.suites} <= {p.stem for p in folder.glob("*.toml")}
+
+
+def test_the_front_page_counts_cells_without_numbers_by_reason(tmp_path: Path) -> None:
+    root = whole(tmp_path)
+    failed = [planted_failure(f"f{n}", "unavailable", "no weights here") for n in range(3)]
+    ids = [one.id for one in (like_published("one"), *failed)]
+    members = [{"name": "a", "title": "Figure A", "cells": ids}]
+    write_report(planted_run(root, like_published("one"), *failed, members=members))
+    assert "| 3 | unavailable | no weights here |" in (root / "report.md").read_text()

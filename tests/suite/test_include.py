@@ -50,6 +50,13 @@ def test_each_included_suite_keeps_its_cells(folder: Path) -> None:
     assert set(two["cells"]) < set(one["cells"])
 
 
+def test_cells_of_the_including_file_have_a_part_of_their_own(folder: Path) -> None:
+    text = (folder / "two.toml").read_text().replace('"two"', '"all"')
+    (folder / "all.toml").write_text('include = ["one.toml"]\n' + text)
+    plan = planned(folder / "all.toml")
+    assert [(member["name"], len(member["cells"])) for member in plan.members] == [("all", 1), ("one", 2)]
+
+
 def test_a_selection_leaves_out_members_without_cells(folder: Path) -> None:
     plan = planned(including(folder, '["one.toml", "two.toml"]'), only="generator=qpa")
     assert [member["name"] for member in plan.members] == ["one"]
