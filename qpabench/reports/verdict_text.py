@@ -59,7 +59,7 @@ def verdict_markdown(
                     "name": family.name,
                     "sentence": family_sentence(family),
                     "comparisons": [comparison_sentence(one) for one in family.comparisons],
-                    "method": _method(family.method),
+                    "method": _method(family.method, verdict.margin_nats),
                     "table": _table(family),
                     "records": _records(family.method),
                 }
@@ -117,7 +117,7 @@ def _rests_on(found: Estimate) -> str:
     return f"{seeds}, {count(found.n_rows)} test rows, {count(found.n_tokens)} tokens each"
 
 
-def _method(method: Method) -> Markdown:
+def _method(method: Method, margin_nats: float) -> Markdown:
     if method.group is None:
         return lead(f"{method.label}:", f"no numbers, {method.lacking}.")
     values = nats_of(method.group)
@@ -130,7 +130,13 @@ def _method(method: Method) -> Markdown:
         said += f"; learning rate chosen among {method.n_tried} on the validation rows"
         spent = sum(record.metrics.get("train_seconds", 0.0) for record in method.planned)
         said += f", {seconds(spent)} of training in all {len(method.planned)} runs"
-    return lead(f"{method.label}:", said + ".")
+    said += "."
+    if base is not None and margin_nats > abs(base - mean) / 2:
+        said += (
+            f" ⚠ The margin of {margin_nats:g} is more than half of the {significant(abs(base - mean), 2)} nats "
+            "between this method and the untrained base: equivalence within it says little."
+        )
+    return lead(f"{method.label}:", said)
 
 
 def _records(method: Method) -> Markdown | None:

@@ -163,6 +163,15 @@ def test_the_learning_rate_is_the_one_chosen_on_validation(tmp_path: Path) -> No
     assert comparison.estimate.nats == pytest.approx(0, abs=0.01)
 
 
+@pytest.mark.parametrize(("margin", "warned"), [(0.01, False), (0.06, True)])
+def test_a_margin_as_wide_as_the_gain_is_warned_of(tmp_path: Path, margin: float, warned: bool) -> None:
+    """ln(40 / 36) is 0.105 nats."""
+    records = [*runs("qpa", 36.0), *runs("control", 36.0)]
+    planted_run(tmp_path, *records, verdict=asked("qpa", "control", margin=margin))
+    text = verdict_files(load_run(tmp_path))["verdict.md"].decode()
+    assert ("equivalence within it says little" in text) is warned
+
+
 def test_every_number_of_the_table_leads_to_records(tmp_path: Path) -> None:
     records = [*runs("qpa", 35.0, generator="qpa"), *runs("control", 38.0)]
     planted_run(tmp_path, *records, verdict=asked("qpa", "control"))
