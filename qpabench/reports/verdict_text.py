@@ -133,8 +133,8 @@ def _method(method: Method, margin_nats: float) -> Markdown:
     said += "."
     if base is not None and margin_nats > abs(base - mean) / 2:
         said += (
-            f" ⚠ The margin of {margin_nats:g} is more than half of the {significant(abs(base - mean), 2)} nats "
-            "between this method and the untrained base: equivalence within it says little."
+            f" ⚠ The margin of {margin_nats:g} is more than half of what lies between this method and the "
+            f"untrained base ({significant(abs(base - mean), 2)} nats): equivalence within it says little."
         )
     return lead(f"{method.label}:", said)
 
