@@ -1,11 +1,16 @@
 """A suite that asks for a verdict, from its file to the answer."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import Bench
+
+if TYPE_CHECKING:
+    from conftest import Bench
 
 BODY = """
 [[matrix]]
