@@ -152,6 +152,8 @@ def test_next_cell(benchmark: Any, measured: list[Ratio], tmp_path: Path) -> Non
     ]
     watch = Watch()
     benchmark.pedantic(lambda: LocalExecutor().run(jobs, watch), rounds=1, iterations=1)
+    ended = [RunDirectory(tmp_path / "run").read(cell.id) for cell in cells]
+    assert all(record is not None and record.status == "ok" for record in ended), ended
     median = statistics.median(watch.waits)
     noise = noise_of(watch.waits, [median] * len(watch.waits))
     name = "next cell trains after / 0.5 s"
