@@ -8,7 +8,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-
 from commands import environment, in_process, in_subprocess
 
 ROOT = Path(__file__).resolve().parents[1]
