@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from qpabench.errors import one_line
 from qpabench.reports.compare import STATUS, Change, Comparison
 from qpabench.reports.markdown import escape, table
@@ -94,8 +92,3 @@ def _value(name: str, value: float | str | None) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     return of_kind(metric(name).kind, value)
-
-
-def regression_lines(regressions: Sequence[Change]) -> list[str]:
-    """Say each regression in one line, for whoever reads why a gate tripped."""
-    return [" ".join(part for part in _row(change) if part) for change in regressions]
