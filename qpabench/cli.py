@@ -106,9 +106,9 @@ def run(
         typer.echo(f"{status}: {one_line(label)}: {one_line(reason)}", err=True)
     counts = ", ".join(f"{number} {status}" for status, number in sorted(outcome.statuses.items()))
     typer.echo(f"{counts}; report: {next((p for p in paths if p.name == 'report.md'), root)}")
-    unavailable = [p for p in plan.cells if p.status == "unavailable"]
-    if unavailable:
-        typer.echo(f"unavailable: {one_line(unavailable[0].reason)}")
+    for (status, reason), number in sorted(outcome.refused.items()):
+        typer.echo(f"{number} {status}: {one_line(reason)}")
+    if "unavailable" in outcome.statuses:
         if plan.document.profiles and plan.document.profile is None:
             typer.echo(f"profiles of this suite: {', '.join(plan.document.profiles)} (--profile NAME)")
         if here := _profile_that_runs(suite, registry, plan.document, max_cells):

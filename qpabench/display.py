@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     from qpabench.running.executor import Job
 
 
+LINE_SECONDS = 30.0  # away from a terminal, how often a line says how far it is
+
+
 class RunDisplay:
     """Events of a run as bars: one for all cells, one for each that runs, with its loss and time left.
+
+    Away from a terminal: a line for each that begins, and one now and then that says how far it is.
 
     Args:
         console: where to draw.
@@ -28,7 +33,7 @@ class RunDisplay:
         self.console = console
         self.total = total
         self._done = 0
-        self._started = time.monotonic()
+        self._started = self._last_line = time.monotonic()
         self._tasks: dict[str, TaskID] = {}
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -59,15 +64,15 @@ class RunDisplay:
         if job.id in self._tasks:
             self._bars.remove_task(self._tasks.pop(job.id))
         self._tasks[job.id] = self._bars.add_task(escape(label), total=None, note="starting")
-        if not self.console.is_terminal:
-            seconds = time.monotonic() - self._started
-            self.console.print(f"{seconds:6.0f} s  {label}", markup=False, highlight=False, soft_wrap=True)
+        self._line(label)
 
     def progress(self, job: Job, what: str, done: int, total: int, loss: float | None) -> None:
         """Move the job's bar."""
         task = self._tasks.get(job.id)
         if task is not None:
             note = one_line(what, 60) if loss is None else f"{one_line(what, 60)}, loss {loss:.3f}"
+            if time.monotonic() - self._last_line > LINE_SECONDS:
+                self._line(f"{self._done} of {self.total} done; {_label(job)}: {note}, {done} of {total}")
             self._bars.update(task, completed=done, total=max(total, 1), note=escape(note))
 
     def finished(self, job: Job) -> None:
@@ -77,6 +82,12 @@ class RunDisplay:
         task = self._tasks.pop(job.id, None)
         if task is not None:
             self._bars.remove_task(task)
+
+    def _line(self, text: str) -> None:
+        if not self.console.is_terminal:
+            self._last_line = time.monotonic()
+            seconds = self._last_line - self._started
+            self.console.print(f"{seconds:6.0f} s  {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _label(job: Job) -> str:

@@ -23,11 +23,13 @@ class Outcome:
     Args:
         statuses: how many cells ended how, cached ones included.
         failures: (label, status, reason) of those that count as failures.
+        refused: how many cells a (status, reason) pair kept from running.
         complaints: one line for each plugin whose event hook raised.
     """
 
     statuses: dict[str, int]
     failures: list[tuple[str, str, str]]
+    refused: dict[tuple[str, str], int]
     complaints: list[str]
 
     @property
@@ -145,6 +147,7 @@ def _record_refusal(directory: RunDirectory, planned: PlannedCell) -> None:
 def _outcome(plan: Plan, directory: RunDirectory, complaints: list[str]) -> Outcome:
     statuses: Counter[str] = Counter()
     failures: list[tuple[str, str, str]] = []
+    refused: Counter[tuple[str, str]] = Counter()
     for planned in plan.cells:
         record = directory.read(planned.cell.id)
         status = record.status if record is not None else "failed"
@@ -152,4 +155,6 @@ def _outcome(plan: Plan, directory: RunDirectory, complaints: list[str]) -> Outc
         statuses[status] += 1
         if status in FAILURES:
             failures.append((planned.cell.label, status, reason))
-    return Outcome(dict(statuses), failures, complaints)
+        elif status != "ok":
+            refused[status, reason] += 1
+    return Outcome(dict(statuses), failures, dict(refused), complaints)

@@ -33,6 +33,11 @@ def test_the_end_of_the_run_counts_statuses(undisturbed: Run) -> None:
     assert "4 ok, 1 unavailable; report: run" in undisturbed[1].out
 
 
+def test_the_end_of_the_run_says_why_a_cell_did_not_run(undisturbed: Run) -> None:
+    (line,) = (line for line in undisturbed[1].out.splitlines() if line.startswith("1 unavailable: "))
+    assert "hf download openai-community/gpt2" in line
+
+
 @pytest.mark.parametrize("name", ["report.md", "results.csv", "results.parquet"])
 def test_the_report_is_written(undisturbed: Run, name: str) -> None:
     assert (undisturbed[0].folder / "run" / name).stat().st_size > 0
