@@ -38,6 +38,10 @@ class RecordError(QpabenchError):
     """A record can't be read or written."""
 
 
+class NewerFormatError(RecordError):
+    """A record was written by a newer qpabench: it isn't damaged, and stays where it is."""
+
+
 def one_line(text: object, limit: int = 300) -> str:
     """Make any text safe for one line of a terminal: control characters shown, length bounded.
 

@@ -144,13 +144,12 @@ def _label(directory: RunDirectory, cell_id: str) -> str | None:
 
 def _state(directory: RunDirectory, cell_id: str) -> dict[str, Tensor]:
     path = directory.state_path(cell_id)
+    content = directory.state(cell_id)
+    if content is None:
+        raise RecordError(f"{path}: the trained numbers are not there; run the cell again with --fresh")
     try:
-        return load(path.read_bytes())
-    except FileNotFoundError as error:
-        raise RecordError(
-            f"{path}: the trained numbers are not there; run the cell again with --fresh"
-        ) from error
-    except (OSError, SafetensorError) as error:
+        return load(content)
+    except SafetensorError as error:
         raise RecordError(
             f"{path}: cannot read ({one_line(error, 100)}); run the cell again with --fresh"
         ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qpabench.errors import RecordError
+from qpabench.errors import NewerFormatError, RecordError
 from qpabench.records.store import RunDirectory
 
 
@@ -14,14 +14,19 @@ def finished_lookup(directory: RunDirectory, notes: list[str]) -> Callable[[str]
     Args:
         directory: the run directory.
         notes: gets a line for each damaged record that was set aside.
+
+    Raises:
+        NewerFormatError: on use, a record was written by a newer qpabench.
     """
 
     def look_up(cell_id: str) -> tuple[str, str] | None:
         try:
             record = directory.read(cell_id)
+            if record is not None:
+                directory.set_aside_if_cut_short(record)
+        except NewerFormatError:
+            raise
         except RecordError as error:
-            if "upgrade" in str(error):
-                raise
             notes.append(str(error))
             return None
         return None if record is None else (record.status, record.reason)

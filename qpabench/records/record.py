@@ -3,6 +3,7 @@
 Format history:
 
 1. First format: ``cell, status, reason, metrics, timing, provenance, content_hash``.
+2. ``files``: size and SHA-256 of what lies beside the record, so that a file of another run is noticed.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from qpabench.errors import RecordError
+from qpabench.errors import NewerFormatError, RecordError, one_line
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Status = Literal["ok", "failed", "timeout", "out-of-memory", "unsupported", "unavailable"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 #: metrics that depend on the machine's speed or memory, never on what was computed
@@ -34,6 +35,7 @@ class Record:
         metrics: name -> number; what wasn't measured is absent.
         timing: where the time went, in seconds, and whether other cells ran beside it.
         provenance: versions, commit, hardware, seeds, thread counts.
+        files: ending -> ``bytes`` and ``sha256`` of a file beside the record; None where the format had none.
     """
 
     cell: Mapping[str, Any]
@@ -42,6 +44,7 @@ class Record:
     metrics: Mapping[str, float] = field(default_factory=dict)
     timing: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, Mapping[str, Any]] | None = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -63,6 +66,7 @@ class Record:
             "metrics": dict(self.metrics),
             "timing": dict(self.timing),
             "provenance": dict(self.provenance),
+            "files": {ending: dict(about) for ending, about in (self.files or {}).items()},
         }
         content["content_hash"] = content_hash(content)
         return json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
@@ -82,7 +86,8 @@ def from_json(text: str) -> Record:
         text: the content of a record file.
 
     Raises:
-        RecordError: not JSON, fields missing, edited by hand, or written by a newer qpabench.
+        RecordError: not JSON, fields missing, or edited by hand.
+        NewerFormatError: written by a newer qpabench.
     """
     try:
         content = json.loads(text)
@@ -92,11 +97,15 @@ def from_json(text: str) -> Record:
         raise RecordError("found no JSON object; delete it to run the cell again")
     version = content.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise RecordError(
-            f"found schema_version {version}, this qpabench reads up to {SCHEMA_VERSION}; upgrade qpabench"
+        raise NewerFormatError(
+            f"found schema_version {one_line(version, 40)}, this qpabench reads up to {SCHEMA_VERSION}; "
+            "upgrade qpabench"
         )
-    if version != SCHEMA_VERSION:
-        raise RecordError(f"found schema_version {version!r}, expected 1 to {SCHEMA_VERSION}")
+    if type(version) is not int or version < 1:
+        raise RecordError(
+            f"found schema_version {one_line(repr(version), 40)}, expected 1 to {SCHEMA_VERSION}; "
+            "delete it to run the cell again"
+        )
     if content.get("content_hash") != content_hash(content):
         raise RecordError(
             "content hash differs: the file was edited or damaged; delete it to run the cell again"
@@ -117,4 +126,16 @@ def from_json(text: str) -> Record:
         metrics=metrics,
         timing=content.get("timing", {}),
         provenance=content.get("provenance", {}),
+        files=_files(content) if version >= 2 else None,
     )
+
+
+def _files(content: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    files = content.get("files")
+    whole = isinstance(files, dict) and all(
+        isinstance(about, dict) and type(about.get("bytes")) is int and isinstance(about.get("sha256"), str)
+        for about in files.values()
+    )
+    if not whole:
+        raise RecordError("files isn't a table of sizes and hashes; delete it to run the cell again")
+    return dict(content["files"])

@@ -11,22 +11,29 @@ DIR/records/damaged/     files that could not be read, set aside
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import re
 import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qpabench.errors import InputError, RecordError
+from qpabench.errors import InputError, NewerFormatError, RecordError, one_line
 from qpabench.records.record import Record, from_json
 
 Series = Mapping[str, NDArray[Any]]
+SERIES, STATE = "npz", "safetensors"
+MANIFEST_VERSION = 1
+#: a small archive can unpack to any size
+MOST_SERIES_BYTES = 2**30
 _ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -68,6 +75,7 @@ class RunDirectory:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.records = root / "records"
+        self._files: dict[str, Mapping[str, Mapping[str, Any]] | None] = {}
 
     def write(self, record: Record, series: Series | None = None, state: bytes | None = None) -> None:
         """Write a record, its series and state first, so that a record never lacks them.
@@ -77,17 +85,30 @@ class RunDirectory:
             series: arrays by name.
             state: what was trained, as safetensors.
         """
+        beside: dict[str, bytes] = {}
         if state is not None:
-            write_atomically(self.state_path(record.id), state)
+            beside[STATE] = state
         if series:
             buffer = io.BytesIO()
             np.savez_compressed(buffer, **series)  # type: ignore[arg-type]
-            write_atomically(self.records / f"{record.id}.npz", buffer.getvalue())
-        write_atomically(self.records / f"{record.id}.json", record.to_json().encode())
+            beside[SERIES] = buffer.getvalue()
+        for ending, content in beside.items():
+            write_atomically(self.records / f"{record.id}.{ending}", content)
+        files = {ending: _told_apart_by(content) for ending, content in beside.items()}
+        self._files[record.id] = files
+        write_atomically(self.records / f"{record.id}.json", replace(record, files=files).to_json().encode())
 
     def state_path(self, cell_id: str) -> Path:
         """Return where a cell's trained numbers are."""
-        return self.records / f"{cell_id}.safetensors"
+        return self.records / f"{cell_id}.{STATE}"
+
+    def state(self, cell_id: str) -> bytes | None:
+        """Return what was trained, as safetensors; None when it isn't there.
+
+        Raises:
+            RecordError: it isn't what the record was written with.
+        """
+        return self._beside(cell_id, STATE)
 
     def read(self, cell_id: str) -> Record | None:
         """Return a cell's record, or None when there is none (a damaged one is set aside first)."""
@@ -102,12 +123,34 @@ class RunDirectory:
         try:
             record = from_json(text)
             if record.id != cell_id:
-                raise RecordError(f"found the record of cell {record.id!r}; delete it to run the cell again")
-            return record
+                raise RecordError(
+                    f"found the record of cell {one_line(record.id, 60)!r}; delete it to run the cell again"
+                )
+        except NewerFormatError as error:
+            raise NewerFormatError(f"{path}: {error}") from error
         except RecordError as error:
-            if "upgrade" not in str(error):
-                self._set_aside(path)
+            self._set_aside(path)
             raise RecordError(f"{path}: {error}") from error
+        self._files[cell_id] = record.files
+        return record
+
+    def set_aside_if_cut_short(self, record: Record) -> None:
+        """Set a record and its file aside where that file has another size than it was written with.
+
+        A file that was removed, to save space for instance, is missed only by whoever wants it.
+
+        Raises:
+            RecordError: it was set aside; the message names the file.
+        """
+        for ending, about in (record.files or {}).items():
+            path = self.records / f"{record.id}.{ending}"
+            if ending in (SERIES, STATE) and path.exists() and path.stat().st_size != about["bytes"]:
+                found = path.stat().st_size
+                for damaged in (path, self.records / f"{record.id}.json"):
+                    self._set_aside(damaged)
+                raise RecordError(
+                    f"{path}: found {found} bytes, expected {about['bytes']}; set aside in records/damaged"
+                )
 
     def read_all(self) -> tuple[list[Record], list[str]]:
         """Return the records of the planned cells in plan order, and a line for each damaged file."""
@@ -128,14 +171,21 @@ class RunDirectory:
         Raises:
             RecordError: the file is damaged.
         """
-        path = self.records / f"{cell_id}.npz"
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        except FileNotFoundError:
+        content = self._beside(cell_id, SERIES)
+        if content is None:
             return {}
+        path = self.records / f"{cell_id}.{SERIES}"
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as packed:
+                size = sum(member.file_size for member in packed.infolist())
+            if size > MOST_SERIES_BYTES:
+                raise ValueError(f"{size} bytes, expected at most {MOST_SERIES_BYTES}")
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
         except Exception as error:
-            raise RecordError(f"{path}: cannot read ({error}); delete it to run the cell again") from error
+            raise RecordError(
+                f"{path}: cannot read ({one_line(error)}); delete it and its record to run the cell again"
+            ) from error
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write ``run.json``; it has at least ``suite``, ``title`` and ``cells``."""
@@ -155,12 +205,42 @@ class RunDirectory:
             raise InputError(
                 f"{self.root}: found no run.json; expected a directory made by `qpabench run`"
             ) from error
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: cannot read ({error}); run the suite again to restore it") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(
+                f"{path}: cannot read ({one_line(error)}); run the suite again to restore it"
+            ) from error
+        version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+        if isinstance(version, int) and version > MANIFEST_VERSION:
+            raise InputError(
+                f"{path}: found schema_version {one_line(version, 40)}, this qpabench reads up to "
+                f"{MANIFEST_VERSION}; upgrade qpabench"
+            )
         cells = manifest.get("cells") if isinstance(manifest, dict) else None
         if not isinstance(cells, Sequence) or not all(isinstance(c, str) and _ID.fullmatch(c) for c in cells):
             raise InputError(f"{path}: found no list of cell ids; run the suite again to restore it")
         return dict(manifest)
+
+    def _beside(self, cell_id: str, ending: str) -> bytes | None:
+        """Return a file beside a record, held against the record's hash of it."""
+        if cell_id not in self._files:
+            record = self.read(cell_id)
+            self._files[cell_id] = None if record is None else record.files
+        files = self._files[cell_id]
+        if files is not None and ending not in files:
+            return None  # an earlier run of the cell may have left one
+        path = self.records / f"{cell_id}.{ending}"
+        advice = "run the cell again with --fresh"
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError as error:
+            if files is None or ending == STATE:
+                return None
+            raise RecordError(f"{path}: is not there, though its record names it; {advice}") from error
+        except OSError as error:
+            raise RecordError(f"{path}: cannot read ({error.strerror}); {advice}") from error
+        if files is not None and _told_apart_by(content)["sha256"] != files[ending]["sha256"]:
+            raise RecordError(f"{path}: isn't the file its record was written with; {advice}")
+        return content
 
     def _set_aside(self, path: Path) -> None:
         aside = self.records / "damaged" / path.name
@@ -169,3 +249,7 @@ class RunDirectory:
             os.replace(path, aside)  # noqa: PTH105
         except OSError as error:
             raise RecordError(f"{path}: damaged, and cannot be set aside ({error.strerror})") from error
+
+
+def _told_apart_by(content: bytes) -> dict[str, Any]:
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

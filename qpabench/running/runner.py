@@ -10,7 +10,7 @@ from typing import Any
 from qpabench.errors import QpabenchError
 from qpabench.hooks.manager import Registry
 from qpabench.records.record import Record
-from qpabench.records.store import RunDirectory
+from qpabench.records.store import MANIFEST_VERSION, RunDirectory
 from qpabench.running.executor import Events, Executor, Job, Limits
 from qpabench.suite.plan import FAILURES, Plan, PlannedCell
 from qpabench.training.keys import features_key
@@ -104,7 +104,7 @@ def run_plan(
     directory = RunDirectory(root)
     directory.write_manifest(
         {
-            "schema_version": 1,
+            "schema_version": MANIFEST_VERSION,
             "suite": plan.document.name,
             "title": plan.document.title,
             "summary": plan.document.summary,

@@ -11,7 +11,9 @@ import pytest
 from qpabench.errors import RecordError
 from qpabench.records.record import SCHEMA_VERSION, Record, content_hash, from_json
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "record_v1.json"
+GOLDEN = Path(__file__).parents[1] / "golden" / f"record_v{SCHEMA_VERSION}.json"
+#: one of each format there ever was
+EVERY_GOLDEN = [GOLDEN.with_name(f"record_v{version}.json") for version in range(1, SCHEMA_VERSION + 1)]
 
 
 def _edited(**changes: Any) -> str:
@@ -20,8 +22,9 @@ def _edited(**changes: Any) -> str:
     return json.dumps(content | {"content_hash": content_hash(content)})
 
 
-def test_golden_record_of_format_1_is_read() -> None:
-    record = from_json(GOLDEN.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("golden", EVERY_GOLDEN, ids=lambda path: path.stem)
+def test_golden_record_of_every_format_is_read(golden: Path) -> None:
+    record = from_json(golden.read_text(encoding="utf-8"))
     assert (record.id, record.status, record.metrics["perplexity_masked"]) == ("0123456789abcdef", "ok", 38.5)
 
 
@@ -30,8 +33,13 @@ def test_golden_record_is_written_back_byte_for_byte() -> None:
     assert from_json(text).to_json() == text
 
 
-def test_edited_metric_is_detected() -> None:
-    text = GOLDEN.read_text(encoding="utf-8").replace("38.5", "18.5")
+def test_first_format_knows_no_hashes_of_files() -> None:
+    assert from_json(EVERY_GOLDEN[0].read_text(encoding="utf-8")).files is None
+
+
+@pytest.mark.parametrize("golden", EVERY_GOLDEN, ids=lambda path: path.stem)
+def test_edited_metric_is_detected(golden: Path) -> None:
+    text = golden.read_text(encoding="utf-8").replace("38.5", "18.5")
     with pytest.raises(RecordError, match="edited or damaged"):
         from_json(text)
 
@@ -39,6 +47,21 @@ def test_edited_metric_is_detected() -> None:
 def test_newer_format_is_refused_with_advice() -> None:
     with pytest.raises(RecordError, match=f"schema_version {SCHEMA_VERSION + 1}.*upgrade qpabench"):
         from_json(_edited(schema_version=SCHEMA_VERSION + 1))
+
+
+@pytest.mark.parametrize("version", [None, True, 0, -1, 1.5, "1", "\x1b[31m"])
+def test_version_that_is_none_is_refused_in_one_line(version: Any) -> None:
+    with pytest.raises(RecordError, match=r"found schema_version .*, expected 1 to") as refused:
+        from_json(_edited(schema_version=version))
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "files", [None, [], {"npz": "abc"}, {"npz": {"bytes": "1", "sha256": "a"}}, {"npz": {"bytes": 1}}]
+)
+def test_files_without_size_or_hash_are_refused(files: Any) -> None:
+    with pytest.raises(RecordError, match="files isn't a table of sizes and hashes"):
+        from_json(_edited(files=files))
 
 
 def test_unknown_status_is_refused() -> None:

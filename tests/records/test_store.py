@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from qpabench.errors import InputError, RecordError
+from qpabench.records import store
+from qpabench.records.lookup import finished_lookup
 from qpabench.records.record import Record
 from qpabench.records.store import RunDirectory, write_atomically
 
@@ -22,7 +24,7 @@ def _record(**metrics: float) -> Record:
 def test_record_is_read_as_written(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     directory.write(_record(perplexity_masked=38.5))
-    assert directory.read(ID) == _record(perplexity_masked=38.5)
+    assert RunDirectory(tmp_path).read(ID) == _record(perplexity_masked=38.5)
 
 
 def test_absent_record_is_none(tmp_path: Path) -> None:
@@ -111,8 +113,89 @@ def test_pickled_series_is_refused(tmp_path: Path) -> None:
         directory.series(ID)
 
 
+def test_series_of_another_run_is_named(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.write(_record(), {"train_loss": np.zeros(3)})
+    np.savez_compressed(directory.records / f"{ID}.npz", train_loss=np.ones(3))
+    with pytest.raises(RecordError, match=rf"{ID}\.npz: isn't the file its record was written with"):
+        RunDirectory(tmp_path).series(ID)
+
+
+def test_series_that_is_gone_is_named(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.write(_record(), {"train_loss": np.zeros(3)})
+    (directory.records / f"{ID}.npz").unlink()
+    with pytest.raises(RecordError, match=rf"{ID}\.npz: is not there, though its record names it"):
+        directory.series(ID)
+
+
+def test_series_of_an_earlier_run_of_the_cell_is_not_taken_for_its_own(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.write(_record(), {"train_loss": np.zeros(3)})
+    directory.write(_record())
+    assert RunDirectory(tmp_path).series(ID) == {}
+
+
+def test_weights_of_another_run_are_named(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.write(_record(), state=b"trained")
+    directory.state_path(ID).write_bytes(b"edited!")
+    with pytest.raises(RecordError, match=rf"{ID}\.safetensors: isn't the file its record was written with"):
+        RunDirectory(tmp_path).state(ID)
+
+
+def test_series_that_would_fill_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MOST_SERIES_BYTES", 1000)
+    directory = RunDirectory(tmp_path)
+    directory.write(_record(), {"train_loss": np.zeros(10_000)})  # packed, it is far smaller
+    with pytest.raises(RecordError, match="expected at most 1000"):
+        directory.series(ID)
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_cell_whose_file_was_cut_short_runs_again(tmp_path: Path, ending: str) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.write(_record(), {"train_loss": np.zeros(3)}, b"trained")
+    path = directory.records / f"{ID}.{ending}"
+    path.write_bytes(path.read_bytes()[:-2])
+    notes: list[str] = []
+    assert finished_lookup(RunDirectory(tmp_path), notes)(ID) is None
+    assert (len(notes), path.name in notes[0]) == (1, True)
+    assert sorted(p.name for p in (directory.records / "damaged").iterdir()) == [f"{ID}.json", path.name]
+
+
+def test_cell_whose_weights_were_removed_stays_finished(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.write(_record(), state=b"trained")
+    directory.state_path(ID).unlink()
+    assert finished_lookup(RunDirectory(tmp_path), [])(ID) == ("ok", "")
+
+
+def test_damage_is_told_from_a_newer_format_whatever_the_path_says(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "upgrade qpabench")
+    directory.write(_record())
+    path = directory.records / f"{ID}.json"
+    path.write_text("upgrade", encoding="utf-8")
+    assert finished_lookup(directory, [])(ID) is None
+    assert not path.exists()
+
+
 def test_folder_without_manifest_is_no_run_directory(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"found no run\.json; expected a directory made by"):
+        RunDirectory(tmp_path).manifest()
+
+
+def test_manifest_of_a_newer_format_is_refused_with_advice(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"schema_version": 2, "suite": "x", "cells": []}', encoding="utf-8")
+    with pytest.raises(InputError, match=r"schema_version 2.*upgrade qpabench"):
+        RunDirectory(tmp_path).manifest()
+
+
+def test_manifest_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(InputError, match="cannot read"):
         RunDirectory(tmp_path).manifest()
 
 
