@@ -11,6 +11,7 @@ from qpabench.cache import cache_dir
 from qpabench.errors import PluginError, QpabenchError, one_line
 from qpabench.hooks.entries import BackendEntry, BackendOptions, Options
 from qpabench.hooks.manager import Registered, Registry, load_registry
+from qpabench.hub import forbidden_hub, is_offline
 from qpabench.records.provenance import PACKAGES, hardware, package_versions, source_commit
 
 SELF_TEST_SHOTS = 4096
@@ -83,14 +84,19 @@ def _bytes_in(folder: Path) -> int:
 def _components(registry: Registry, kind: str) -> Iterator[str]:
     for registered in registry.of_kind(kind):
         entry = registered.entry
+        to_fetch = None
         try:
             lacking = _defaults(entry.options).missing()
+            if not lacking and not is_offline():
+                with forbidden_hub():
+                    to_fetch = _defaults(entry.options).missing()
         except ValidationError:
             yield f"{kind} {entry.name}: needs options"
             continue
         except QpabenchError as error:
             lacking = str(error)
-        yield f"{kind} {entry.name}: {'missing: ' + one_line(lacking) if lacking else 'ready'}"
+        found = "not on this machine, fetched from the hub when a cell needs it" if to_fetch else "ready"
+        yield f"{kind} {entry.name}: {'missing: ' + one_line(lacking) if lacking else found}"
 
 
 def _defaults(options: type[Options]) -> Options:

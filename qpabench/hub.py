@@ -22,6 +22,20 @@ def is_offline() -> bool:
     )
 
 
+@contextmanager
+def forbidden_hub() -> Iterator[None]:
+    """Forbid asking the hub for a while."""
+    before = os.environ.get("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HF_HUB_OFFLINE"]
+        else:
+            os.environ["HF_HUB_OFFLINE"] = before
+
+
 def cached_snapshot(repo: str, revision: str) -> Path | None:
     """Return the folder of a model already downloaded; its name is the commit."""
     from huggingface_hub import try_to_load_from_cache
