@@ -28,7 +28,8 @@ from qpabench.records.record import Record, Status
 from qpabench.records.store import RunDirectory
 from qpabench.running.executor import Job
 from qpabench.suite.cell import Cell, cell_from_json
-from qpabench.training.features import ensure_features
+from qpabench.training.features import ensure_features, open_features
+from qpabench.training.kept import with_kept
 from qpabench.training.live import features_of
 from qpabench.training.loop import run_cell
 
@@ -91,7 +92,7 @@ def compute_features(connection: Connection, job: Job, jobs: int) -> None:
         torch.set_num_threads(threads_for(jobs))
         try:
             cell = cell_from_json(job.cell, load_registry())
-            ensure_features(cell, channel.progress)
+            with_kept(open_features(ensure_features(cell, channel.progress)), cell, channel.progress)
         except BaseException as error:
             traceback.print_exc()
             channel.tell("refused", *verdict(error))
@@ -151,6 +152,7 @@ def _run_and_record(channel: Channel, directory: RunDirectory, job: Job, jobs: i
         "phases": waited | result.phases,
     }
     origin["circuit"] = result.facts
+    origin["head"] = features.head_path
     origin["data"] = {"rows": features.meta["rows"], "padding_share": features.meta["padding_share"]}
     record = Record(job.cell, "ok", "", result.metrics, timing, origin)
     directory.write(record, result.series, save(result.state))

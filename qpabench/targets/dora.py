@@ -23,6 +23,8 @@ from qpabench.targets.target import Factors
 class DoraTarget(LoraTarget):
     """The low-rank update of one layer's direction, and a magnitude an output."""
 
+    adds_to_logits = False
+
     def __init__(self, options: DoraOptions, layer: LayerShape) -> None:
         super().__init__(options, layer)
         self.squares: Tensor | None = None

@@ -20,6 +20,8 @@ from qpabench.targets.target import Factors, Target, dropout
 class LoraTarget(Target):
     """The low-rank update of one linear layer."""
 
+    adds_to_logits = True
+
     def __init__(self, options: LoraOptions, layer: LayerShape) -> None:
         super().__init__(options, layer)
         self.options = options

@@ -47,6 +47,10 @@ class Target(ABC):
     #: frozen layer shall be fed with; it goes into the model card of an export.
     loader: str = ""
 
+    #: Whether ``factors`` always gives the layer's own inputs and a low-rank term, never a scale: where the
+    #: layer's own logits are kept, a step then needs no product with the frozen weight.
+    adds_to_logits: bool = False
+
     def __init__(self, options: TargetOptions, layer: LayerShape) -> None:
         self.layer = layer
 

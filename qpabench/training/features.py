@@ -39,6 +39,7 @@ from qpabench.suite.cell import Cell
 from qpabench.suite.options import EvaluateOptions
 from qpabench.targets.target import Factors, Target
 from qpabench.training.head import token_nll
+from qpabench.training.kept_loss import KeptFactors, KeptLogits
 from qpabench.training.keys import features_key
 from qpabench.training.rows import Rows, chosen_lines, encode_stream, make_rows, make_windows
 
@@ -58,6 +59,7 @@ class Split:
     base_nll: Tensor | None
     ids: Tensor | None = None
     attention: Tensor | None = None
+    kept: KeptLogits | None = None
 
     @property
     def n_rows(self) -> int:
@@ -74,6 +76,13 @@ class Features:
     softcap: float | None
     splits: Mapping[str, Split]
     meta: Mapping[str, Any]
+
+    @property
+    def head_path(self) -> str:
+        """How losses of the output layer are computed: autograd, one-pass or kept-logits."""
+        if self.softcap is not None:
+            return "autograd"
+        return "kept-logits" if all(split.kept for split in self.splits.values()) else "one-pass"
 
     def layers(self) -> dict[str, LayerShape] | None:
         """Return the shapes of the adapted layers by name; None where that is the output layer alone."""
@@ -98,7 +107,12 @@ class Features:
         """
         device = self.weight.device
         inputs, places = split.features[positions].to(device), split.position[positions].to(device)
-        return target.factors(inputs, places, self.weight, tensors, random)
+        factors = target.factors(inputs, places, self.weight, tensors, random)
+        if split.kept is None or factors.inputs is not inputs or factors.scale is not None:
+            return factors
+        if factors.low_rank is None:
+            return factors
+        return KeptFactors(inputs, factors.low_rank, source=split.kept, positions=positions)
 
     def on(self, device: torch.device) -> Features:
         """Return the same with the output layer on a device; splits stay where they are."""
@@ -127,7 +141,7 @@ def open_features(folder: Path) -> Features:
     bias_file = folder / "head_bias.npy"
     splits = {}
     for name in meta["splits"]:
-        parts = {
+        parts: dict[str, Any] = {
             part: _map(folder / f"{name}_{part}.npy")
             for part in ("features", "labels", "mask", "row", "position")
         }

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qpabench.targets.target import Factors
+from qpabench.training.kept_loss import KeptFactors, kept_loss, kept_nll
 
 CHUNK_OUTPUTS = 4096  # vocabulary entries at a time: larger chunks of logits leave the processor's cache
 
@@ -63,6 +64,8 @@ def fast_loss(
     Returns:
         A scalar with a gradient to the factors.
     """
+    if isinstance(factors, KeptFactors):
+        return kept_loss(factors, labels, weights)
     if softcap is not None:
         return plain_loss(factors, weight, labels, weights, bias, softcap)
     u, B = factors.low_rank if factors.low_rank is not None else (None, None)
@@ -196,6 +199,8 @@ def token_nll(
         bias: frozen bias of the layer.
         softcap: as in ``fast_loss``.
     """
+    if isinstance(factors, KeptFactors):
+        return kept_nll(factors, labels)
     n_outputs = weight.shape[0]
     rows = torch.arange(len(labels), device=labels.device)
     parts = []

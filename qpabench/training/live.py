@@ -21,6 +21,7 @@ from qpabench.suite.cell import Cell
 from qpabench.targets.layers import AdaptedLayers
 from qpabench.targets.target import Factors, Target
 from qpabench.training.features import Features, Split, ensure_features, open_features
+from qpabench.training.kept import with_kept
 
 Progress = Callable[[str, int, int], None]
 
@@ -119,7 +120,7 @@ def features_of(cell: Cell, progress: Progress | None = None) -> Features:
     features = open_features(folder).on(device)
     assert isinstance(cell.target.options, TargetOptions)
     if cell.target.options.is_on_head:
-        return features
+        return with_kept(features, cell, progress)
     assert isinstance(cell.dataset.options, DatasetOptions)
     model: LoadedModel = cell.model.entry.component()(cell.model.options)
     return live_features(features, model, cell.target.options.target_modules, cell.dataset.options.max_length)

@@ -17,6 +17,8 @@ from qpabench_peft.options import FourierFtOptions, UniLoraOptions, VeraOptions
 class VeraTarget(Target):
     """VeRA: u = (x A^T) d, and b B as the other factor."""
 
+    adds_to_logits = True
+
     def __init__(self, options: VeraOptions, layer: LayerShape) -> None:
         super().__init__(options, layer)
         self.options = options
@@ -58,6 +60,8 @@ class VeraTarget(Target):
 
 class UniLoraTarget(Target):
     """Uni-LoRA: both factors gathered out of one vector."""
+
+    adds_to_logits = True
 
     def __init__(self, options: UniLoraOptions, layer: LayerShape) -> None:
         super().__init__(options, layer)
@@ -106,6 +110,8 @@ class UniLoraTarget(Target):
 
 class FourierFtTarget(Target):
     """FourierFT: the update as the real part of an inverse Fourier transform, whole."""
+
+    adds_to_logits = True
 
     def __init__(self, options: FourierFtOptions, layer: LayerShape) -> None:
         super().__init__(options, layer)

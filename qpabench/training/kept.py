@@ -1,0 +1,170 @@
+"""Logits of the untrained model at every scored position, kept on disk where all of them fit a budget.
+
+Features and output layer are frozen, so a target that only adds a low-rank term to the logits needs
+``exp(z + u B^T)`` in a step, not ``z = h W^T`` again. One folder a split in the cache, published whole:
+
+```
+kept/<features key>/<split>/logits.f32    (tokens, V) float32, row after row: z - logsumexp(z)
+```
+
+Read, not memory-mapped: a process that maps gigabytes seems to hold them, and would break its memory limit.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from qpabench.cache import cache_dir, published
+from qpabench.errors import InputError, UnavailableError
+from qpabench.hooks.entries import TargetOptions
+from qpabench.suite.cell import Cell
+from qpabench.training.features import Features, Split
+from qpabench.training.kept_loss import FLOAT_BYTES, KeptLogits
+from qpabench.training.keys import features_key
+
+VARIABLE = "QPABENCH_KEPT_LOGITS_BYTES"
+DEFAULT_BYTES = 6 * 2**30
+MEMORY_SHARE = 3  # a file that memory can't hold beside all else is slower to read than to compute
+DISK_SHARE = 5
+TOKENS_PER_PASS = 512
+CHECKED_TOKENS = 8
+
+Progress = Callable[[str, int, int], None]
+
+
+def budget_bytes() -> int:
+    """Return how much all kept logits may take, 0 where none shall be kept.
+
+    Raises:
+        InputError: ``QPABENCH_KEPT_LOGITS_BYTES`` isn't a whole number of at least 0.
+    """
+    asked = os.environ.get(VARIABLE, "").strip()
+    if asked:
+        if not asked.isdecimal():
+            raise InputError(f"{VARIABLE}: found {asked!r}, expected a number of bytes; 0 keeps none")
+        return int(asked)
+    folder = cache_dir()
+    while not folder.exists():
+        folder = folder.parent
+    disk = shutil.disk_usage(folder).free + sum(_bytes_in(path) for path in _folders())
+    memory: int = psutil.virtual_memory().total
+    return min(DEFAULT_BYTES, memory // MEMORY_SHARE, disk // DISK_SHARE)
+
+
+def with_kept(features: Features, cell: Cell, progress: Progress | None = None) -> Features:
+    """Return features with the kept logits of their splits, computed by whoever needs them first.
+
+    They are kept for all splits or for none: where the target only adds to the logits, on the CPU, and
+    within the budget. What can't be written, or isn't what the features give, isn't used.
+
+    Args:
+        features: of the cell.
+        cell: names model, dataset and target.
+        progress: called with (what, done, total).
+
+    Raises:
+        InputError: the budget asked for isn't a number.
+    """
+    assert isinstance(cell.target.options, TargetOptions)
+    adds = cell.target.options.is_on_head and getattr(cell.target.entry.component(), "adds_to_logits", False)
+    if not adds or features.softcap is not None or features.weight.device.type != "cpu":
+        return features
+    sizes = [len(split.labels) * len(features.weight) * FLOAT_BYTES for split in features.splits.values()]
+    budget = budget_bytes()
+    if sum(sizes) > budget:
+        return features
+    key = features_key(cell)
+    try:
+        make_room(budget - sum(sizes), key)
+        splits = {
+            name: replace(split, kept=_kept(features, split, f"kept/{key}/{name}", progress))
+            for name, split in features.splits.items()
+        }
+    except (UnavailableError, OSError):
+        return features
+    return replace(features, splits=splits)
+
+
+def make_room(allowed: int, key: str) -> None:
+    """Remove the kept logits of other features, those used longest ago first, until the rest is small enough.
+
+    A process that reads them reads on: a file vanishes only when nobody has it open.
+
+    Args:
+        allowed: bytes that may stay.
+        key: of the features whose logits stay in any case; they are noted as used now.
+    """
+    others = [path for path in _folders() if path.name != key]
+    sizes = {path: _bytes_in(path) for path in others}
+    for path in sorted(others, key=lambda path: path.stat().st_mtime):
+        if sum(sizes.values()) <= allowed:
+            break
+        shutil.rmtree(path, ignore_errors=True)
+        del sizes[path]
+    own = cache_dir() / "kept" / key
+    own.mkdir(parents=True, exist_ok=True)
+    os.utime(own)
+
+
+def _folders() -> list[Path]:
+    root = cache_dir() / "kept"
+    return [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*.f32"):
+        with suppress(OSError):  # removed by another process
+            total += path.stat().st_size
+    return total
+
+
+def _kept(features: Features, split: Split, name: str, progress: Progress | None) -> KeptLogits | None:
+    told = progress or (lambda what, done, total: None)
+    for _ in range(2):
+        folder = published(name, lambda work: _write(features, split, work, told))
+        found = _opened(folder / "logits.f32", features, split)
+        if found is not None:
+            return found
+        aside = folder.with_name(f"{folder.name}.{os.getpid()}.part")  # one rename: others see all or nothing
+        with suppress(OSError):
+            folder.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+    raise UnavailableError(f"{name}: the logits differ each time they are computed")
+
+
+def _opened(path: Path, features: Features, split: Split) -> KeptLogits | None:
+    """Open a file if it has the right size and, at some positions, what the features give."""
+    if not path.is_file() or path.stat().st_size != len(split.labels) * len(features.weight) * FLOAT_BYTES:
+        return None
+    kept = KeptLogits(path, len(features.weight))
+    some = torch.linspace(0, len(split.labels) - 1, min(CHECKED_TOKENS, len(split.labels))).long()
+    expected = _logits(features, split, some)
+    same = all(
+        torch.allclose(block, expected[part], rtol=1e-4, atol=1e-3) for part, block in kept.blocks(some)
+    )
+    return kept if same else None
+
+
+def _logits(features: Features, split: Split, positions: Tensor | slice) -> Tensor:
+    z = F.linear(split.features[positions], features.weight, features.bias)
+    return z.sub_(torch.logsumexp(z, 1, keepdim=True))
+
+
+def _write(features: Features, split: Split, work: Path, progress: Progress) -> None:
+    n = len(split.labels)
+    with (work / "logits.f32").open("wb", buffering=0) as file:
+        for begin in range(0, n, TOKENS_PER_PASS):
+            progress("logits of the untrained model", begin, n)
+            file.write(_logits(features, split, slice(begin, begin + TOKENS_PER_PASS)).numpy().data)
+    progress("logits of the untrained model", n, n)

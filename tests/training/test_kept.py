@@ -1,0 +1,246 @@
+"""Kept logits: the same numbers as without them, whatever happens to the files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from written_suites import DIRECT, QPA, cells_of
+
+from qpabench.errors import InputError
+from qpabench.suite.cell import Cell
+from qpabench.targets.target import Factors
+from qpabench.training import kept, kept_loss
+from qpabench.training.features import Features
+from qpabench.training.head import fast_loss, plain_loss, token_nll
+from qpabench.training.kept import VARIABLE, make_room, with_kept
+from qpabench.training.kept_loss import KeptFactors, KeptLogits
+from qpabench.training.keys import features_key
+from qpabench.training.live import features_of
+from qpabench.training.loop import Result, run_cell
+
+TOKENS, WIDTH, OUTPUTS, RANK = 40, 64, 9000, 4
+#: what issue and records ask of the path: float32 beside float64
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(autouse=True)
+def _fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QPABENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv(VARIABLE, raising=False)
+
+
+def draw(*shape: int, seed: int, factor: float = 1.0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * factor
+
+
+class Layer:
+    """A random output layer with its logits on disk, read at some positions out of order."""
+
+    def __init__(self, folder: Path, size: float) -> None:
+        inputs = draw(TOKENS, WIDTH, seed=1)
+        self.weight = draw(OUTPUTS, WIDTH, seed=2, factor=0.3)
+        z = inputs @ self.weight.T
+        (z - z.logsumexp(1, keepdim=True)).numpy().tofile(folder / "logits.f32")
+        source = KeptLogits(folder / "logits.f32", OUTPUTS)
+        self.positions = torch.cat([torch.arange(20, 37), torch.arange(5), torch.tensor([39, 39])])
+        n = len(self.positions)
+        self.labels = torch.randint(0, OUTPUTS, (n,), generator=torch.Generator().manual_seed(3))
+        self.weights = torch.rand(n, generator=torch.Generator().manual_seed(4))
+        self.pair = (draw(n, RANK, seed=5, factor=size), draw(OUTPUTS, RANK, seed=6))
+        self.inputs = inputs[self.positions]
+        self.kept = KeptFactors(self.inputs, self.pair, source=source, positions=self.positions)
+        exact = (self.pair[0].double(), self.pair[1].double())
+        self.exact = Factors(self.inputs.double(), exact)
+        for leaf in (*self.pair, *exact):
+            leaf.requires_grad_()
+
+
+def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
+    scale = expected.detach().abs().max()
+    assert float((found.double() - expected).detach().abs().max() / scale) < TOLERANCE
+
+
+#: within the bound, and so far beyond it that exponentials would overflow
+@pytest.mark.parametrize("size", [0.1, 40.0])
+def test_loss_and_gradients_are_those_of_float64(size: float, tmp_path: Path) -> None:
+    layer = Layer(tmp_path, size)
+    assert kept_loss._is_bounded(*layer.pair) == (size < 1)
+    found = 3 * fast_loss(layer.kept, layer.weight, layer.labels, layer.weights)
+    expected = 3 * plain_loss(layer.exact, layer.weight.double(), layer.labels, layer.weights.double())
+    assert_same(found, expected)
+    exact = layer.exact.low_rank or ()
+    for gradient, reference in zip(
+        torch.autograd.grad(found, layer.pair), torch.autograd.grad(expected, exact), strict=True
+    ):
+        assert_same(gradient, reference)
+
+
+@pytest.mark.parametrize("size", [0.1, 40.0])
+def test_token_nll_is_that_of_float64(size: float, tmp_path: Path) -> None:
+    layer = Layer(tmp_path, size)
+    logits = layer.exact.inputs @ layer.weight.double().T
+    u, B = layer.exact.low_rank or ()
+    expected = F.cross_entropy(logits + u @ B.T, layer.labels, reduction="none")
+    assert_same(token_nll(layer.kept, layer.weight, layer.labels), expected)
+
+
+def test_only_the_factor_that_wants_a_gradient_gets_one(tmp_path: Path) -> None:
+    layer = Layer(tmp_path, 0.1)
+    u, B = layer.pair
+    both = torch.autograd.grad(fast_loss(layer.kept, layer.weight, layer.labels, layer.weights), layer.pair)
+    layer.kept.low_rank = (u.detach(), B)
+    (alone,) = torch.autograd.grad(fast_loss(layer.kept, layer.weight, layer.labels, layer.weights), [B])
+    assert torch.equal(alone, both[1])
+
+
+def run(cell: Cell) -> tuple[Result, Features]:
+    features = features_of(cell)
+    return run_cell(cell, features), features
+
+
+@pytest.mark.parametrize("body", [DIRECT, QPA], ids=["direct", "qpa"])
+@pytest.mark.parametrize("loss", ["padded", "masked"])
+def test_a_cell_gives_the_same_numbers_with_and_without(
+    body: str, loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (
+        f'train.loss="{loss}"',
+        "train.epochs=3",
+        "train.learning_rate=1e-3",
+        "train.batch_size=2",
+        "target.dropout=0.1",
+        f'dataset.validation="{tmp_path.as_posix()}/validation.txt"',
+        "evaluate.strided=true",
+        "evaluate.context=8",
+        "evaluate.stride=4",
+    )
+    (cell,) = cells_of(tmp_path, body, settings)
+    fast, with_them = run(cell)
+    monkeypatch.setenv(VARIABLE, "0")
+    slow, without = run(cell)
+    assert (with_them.head_path, without.head_path) == ("kept-logits", "one-pass")
+    assert np.allclose(fast.series["train_loss"], slow.series["train_loss"], rtol=TOLERANCE)
+    scores = {name for name in slow.metrics if "perplexity" in name or "bits" in name}
+    assert len(scores) >= 14
+    for name in scores:
+        assert fast.metrics[name] == pytest.approx(slow.metrics[name], rel=TOLERANCE), name
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted((folder / "cache" / "kept").rglob("*.f32"))
+
+
+def test_a_budget_of_zero_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "0")
+    features_of(cells_of(tmp_path)[0])
+    assert not files(tmp_path)
+
+
+def test_what_does_not_fit_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cell,) = cells_of(tmp_path)
+    features_of(cell)
+    total = sum(path.stat().st_size for path in files(tmp_path))
+    monkeypatch.setenv(VARIABLE, str(total))
+    assert features_of(cell).head_path == "kept-logits"
+    monkeypatch.setenv(VARIABLE, str(total - 1))
+    assert features_of(cell).head_path == "one-pass"
+
+
+@pytest.mark.parametrize("found", ["-1", "4 GB", "1e9"])
+def test_a_budget_that_is_no_number_is_refused(
+    found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, found)
+    with pytest.raises(InputError, match=f"{VARIABLE}: found '{found}', expected a number of bytes"):
+        features_of(cells_of(tmp_path)[0])
+
+
+@pytest.mark.parametrize("target", ["dora", "prefix", "ffa"])
+def test_targets_that_change_more_than_logits_go_without(target: str, tmp_path: Path) -> None:
+    body = f'[[matrix]]\ntarget = "{target}"\ngenerator = "direct"\n'
+    assert features_of(cells_of(tmp_path, body)[0]).head_path == "one-pass"
+    assert not files(tmp_path)
+
+
+def test_logits_are_computed_once_for_all_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writes = []
+    write = kept._write
+    monkeypatch.setattr(kept, "_write", lambda *given: writes.append(1) or write(*given))
+    for cell in cells_of(tmp_path, DIRECT + QPA, ("seeds=[0, 1]",)):
+        assert features_of(cell).head_path == "kept-logits"
+    assert len(writes) == 2  # train and test
+
+
+def truncate(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 4)
+
+
+def scramble(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [truncate, scramble, remove])
+def test_a_damaged_file_is_computed_again(damage: object, tmp_path: Path) -> None:
+    (cell,) = cells_of(tmp_path)
+    features_of(cell)
+    before = [path.read_bytes() for path in files(tmp_path)]
+    damage(files(tmp_path)[-1])  # type: ignore[operator]
+    assert features_of(cell).head_path == "kept-logits"
+    assert [path.read_bytes() for path in files(tmp_path)] == before
+
+
+def test_a_full_disk_only_costs_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(kept, "_write", full)
+    (cell,) = cells_of(tmp_path)
+    assert features_of(cell).head_path == "one-pass"
+    assert not files(tmp_path)
+
+
+def test_logits_that_are_never_what_the_features_give_are_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        kept, "_write", lambda features, split, work, told: (work / "logits.f32").write_bytes(b"12345678")
+    )
+    assert features_of(cells_of(tmp_path)[0]).head_path == "one-pass"
+
+
+def test_a_part_of_a_split_is_not_enough(tmp_path: Path) -> None:
+    (cell,) = cells_of(tmp_path)
+    features = features_of(cell)
+    assert {name: split.kept is not None for name, split in features.splits.items()} == {
+        "train": True,
+        "test": True,
+    }
+    assert with_kept(features, cell).head_path == "kept-logits"
+
+
+def test_room_is_made_by_what_was_used_longest_ago(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [cells_of(tmp_path, DIRECT, (f"model.seed={seed}",))[0] for seed in range(3)]
+    for cell in cells[:2]:
+        features_of(cell)
+    one = sum(path.stat().st_size for path in files(tmp_path)) // 2
+    features_of(cells[0])  # used again: the other is older now
+    monkeypatch.setenv(VARIABLE, str(2 * one))
+    features_of(cells[2])
+    assert {path.parent.parent.name for path in files(tmp_path)} == {
+        features_key(cells[0]),
+        features_key(cells[2]),
+    }
+
+
+def test_own_logits_stay_when_room_is_made(tmp_path: Path) -> None:
+    (cell,) = cells_of(tmp_path)
+    features_of(cell)
+    make_room(0, features_key(cell))
+    assert files(tmp_path)
