@@ -32,6 +32,10 @@ def test_same_seed_same_numbers() -> None:
     assert torch.equal(values(seed=1)["lora_A"], values(seed=1)["lora_A"])
 
 
+def test_other_seed_other_numbers() -> None:
+    assert not torch.equal(values(seed=1)["lora_A"], values(seed=2)["lora_A"])
+
+
 def test_tensors_of_other_names_are_drawn_apart() -> None:
     specs = (TensorSpec("one", (4, 4)), TensorSpec("two", (4, 4)))
     found = values(specs=specs)

@@ -111,6 +111,21 @@ def test_other_seed_other_numbers() -> None:
     assert not torch.equal(flat(generator(seed=3)()), flat(generator(seed=4)()))
 
 
+def test_another_seed_gives_other_angles() -> None:
+    assert not torch.equal(generator(seed=3).angles, generator(seed=4).angles)
+
+
+def test_another_seed_gives_another_mapping_model() -> None:
+    first, second = generator(seed=3).mapping.state_dict(), generator(seed=4).mapping.state_dict()
+    assert not any(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_another_seed_draws_other_strings() -> None:
+    first, second = generator(seed=3, basis_order="redrawn"), generator(seed=4, basis_order="redrawn")
+    draws = [[made.strings().tolist() for _ in range(5)] for made in (first, second)]
+    assert draws[0] != draws[1]
+
+
 def test_building_a_generator_leaves_the_global_random_state_alone() -> None:
     before = torch.get_rng_state()
     generator("released-code")()

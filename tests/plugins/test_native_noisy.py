@@ -171,6 +171,16 @@ def test_the_record_holds_layout_gates_and_the_distance_to_the_ideal() -> None:
 
 
 @needs_aer
+def test_a_readout_error_flips_each_bit_with_its_rate() -> None:
+    circuit, flip = ansatze.ry(2, 1), 0.1
+    noisy = backend(device="custom", readout_error=flip, depolarizing_1q=1e-12)
+    found = noisy.probabilities(circuit, torch.zeros(2, dtype=torch.float64), shots=None, seed=0)
+    once = flip * (1 - flip)  # of the state 00
+    expected = torch.tensor([(1 - flip) ** 2, once, once, flip**2], dtype=torch.float64)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+@needs_aer
 def test_a_circuit_that_would_get_no_noise_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="no error on any gate"):
         backend(device="custom", depolarizing_2q=0.1).probabilities(

@@ -115,6 +115,12 @@ def test_identical_runs_are_equivalent_at_any_margin() -> None:
     assert found.p_equivalence(1e-6) == 0.0
 
 
+def test_equivalence_is_two_one_sided_t_tests() -> None:
+    margin, mean, error, df = 0.01, 0.004, 0.003, 7.0
+    above, below = t.sf((mean + margin) / error, df), t.cdf((mean - margin) / error, df)
+    assert _of(mean, error, df).p_equivalence(margin) == pytest.approx(max(above, below), rel=1e-9)
+
+
 def test_other_rows_give_no_estimate() -> None:
     assert estimate(runs(3, 0.1, n_rows=30), runs(3, 0.0, n_rows=29)) is None
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from written_suites import cells_of, write_texts
+from written_suites import TEST, cells_of, write_texts
 
 from qpabench.cache import cache_dir
 from qpabench.models.options import TinyGpt2Options
@@ -36,7 +36,14 @@ def measured(cell: Cell) -> dict[str, float]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("texts")
     write_texts(found)
+    # more bytes than characters, and a seventh row: the last batch of three is not full
+    (found / "seven.txt").write_text(TEST + "Größe in µm .\n", encoding="utf-8")
     return found
+
+
+def untrained(folder: Path, *settings: str) -> Cell:
+    (cell,) = cells_of(folder, UNTRAINED, (f"dataset.test={folder.as_posix()}/seven.txt", *settings))
+    return cell
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +51,7 @@ def metrics(folder: Path, training_cache: Path) -> dict[str, float]:
     """Of a LoRA that changes nothing, and of the base beside it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QPABENCH_CACHE", str(training_cache))
-        return measured(cells_of(folder, UNTRAINED)[0])
+        return measured(untrained(folder))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +59,7 @@ def script(folder: Path) -> dict[str, float]:
     """The same figures, the long way."""
     loaded = load(TinyGpt2Options())
     model, tokenizer = loaded.module, loaded.tokenizer
-    lines = (folder / "test.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    lines = (folder / "seven.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
     losses, masks = [], []
     with torch.no_grad():
         for line in lines:
@@ -102,11 +109,19 @@ def test_a_lora_that_changes_nothing_measures_as_the_base(name: str, metrics: di
     assert metrics[name] == pytest.approx(metrics[f"base_{name}"], rel=TOLERANCE)
 
 
+def test_training_leaves_the_base_figures_alone(folder: Path, metrics: dict[str, float]) -> None:
+    trained = measured(untrained(folder, "train.epochs=4", "train.learning_rate=0.05"))
+    base = {name: value for name, value in metrics.items() if name.startswith("base_")}
+    assert len(base) == len(FIGURES)
+    assert {name: trained[name] for name in base} == base
+    assert trained["perplexity_padded"] < 0.9 * base["base_perplexity_padded"]
+
+
 def test_the_share_of_padding_is_counted_over_scored_positions(
     metrics: dict[str, float], folder: Path
 ) -> None:
-    lines = (folder / "test.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    text = sum(max(0, min(len(line), LENGTH) - 1) for line in lines)  # one byte, one token
+    lines = (folder / "seven.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    text = sum(max(0, min(len(line.encode()), LENGTH) - 1) for line in lines)  # one byte, one token
     assert metrics["padding_share_test"] == pytest.approx(1 - text / (len(lines) * (LENGTH - 1)))
 
 
