@@ -38,7 +38,8 @@ def in_process(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> 
 
 def environment(cache: Path, *sites: Path) -> dict[str, str]:
     """Return variables for another process: a cache, one thread, and folders with plugins."""
-    paths = [str(site) for site in sites]
+    given = os.environ.get("PYTHONPATH")  # the code under test may come from there
+    paths = [*(str(site) for site in sites), *([given] if given else [])]
     return {
         **os.environ,
         "QPABENCH_CACHE": str(cache),

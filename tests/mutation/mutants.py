@@ -417,6 +417,13 @@ RUNNING = (
         ("tests/records/test_record.py::test_edited_metric_is_detected",),
     ),
     Mutant(
+        "a series isn't held against its record's hash",
+        "qpabench/records/store.py",
+        '_told_apart_by(content)["sha256"] != files[ending]["sha256"]',
+        "ending not in files",
+        ("tests/records/test_store.py::test_series_of_another_run_is_named",),
+    ),
+    Mutant(
         "a cell's id ignores how it is evaluated",
         "qpabench/suite/cell.py",
         "self.train.canonical(), self.evaluate.canonical(), str(self.seed)]",
