@@ -160,7 +160,7 @@ MEASURING = (
         "qpabench/training/evaluate.py",
         'validation = features.splits["validation"]',
         'validation = features.splits["test"]',
-        ("tests/training/test_features.py::test_validation_rows_are_measured_when_given",),
+        (f"{PERPLEXITY}::test_validation_is_measured_on_its_own_rows",),
     ),
     Mutant(
         "a learning rate is selected on the test rows",

@@ -117,6 +117,14 @@ def test_training_leaves_the_base_figures_alone(folder: Path, metrics: dict[str,
     assert trained["perplexity_padded"] < 0.9 * base["base_perplexity_padded"]
 
 
+@pytest.mark.parametrize("name", ["perplexity_padded", "perplexity_masked"])
+def test_validation_is_measured_on_its_own_rows(name: str, folder: Path, script: dict[str, float]) -> None:
+    (cell,) = cells_of(folder, UNTRAINED, (f"dataset.validation={folder.as_posix()}/seven.txt",))
+    found = measured(cell)
+    assert found[f"base_validation_{name}"] == pytest.approx(script[name], rel=TOLERANCE)
+    assert found[f"validation_{name}"] == pytest.approx(script[name], rel=TOLERANCE)
+
+
 def test_the_share_of_padding_is_counted_over_scored_positions(
     metrics: dict[str, float], folder: Path
 ) -> None:
