@@ -23,7 +23,7 @@ from qpabench.randomness import derive_seed
 
 @dataclass
 class Counts:
-    """Circuits and shots executed so far."""
+    """Circuits and shots executed so far; the number of circuits seeds the next one."""
 
     circuits: int = 0
     shots: int = 0
@@ -57,7 +57,6 @@ class CircuitFunction:
         self.shots = options.shots_for(circuit.n_qubits)
         self.counts = Counts()
         self._seed = seed
-        self._runs = 0
 
     def __call__(self, angles: Float[Tensor, "n_angles"]) -> Float[Tensor, "n_states"]:
         """Run the circuit.
@@ -107,15 +106,15 @@ class CircuitFunction:
             plus, minus = (both @ cotangent).chunk(2)
             return (plus - minus) / 2
         step, repeats = self.options.spsa_step, self.options.spsa_repeats
-        generator = torch.Generator().manual_seed(derive_seed(self._seed, "spsa", self._runs))
+        generator = torch.Generator().manual_seed(derive_seed(self._seed, "spsa", self.counts.circuits))
         signs = torch.randint(0, 2, (repeats, len(angles)), generator=generator).to(angles) * 2 - 1
         both = self.run(torch.cat([angles + step * signs, angles - step * signs]))
         plus, minus = (both @ cotangent).chunk(2)
         return (((plus - minus) / (2 * step)).unsqueeze(1) * signs).mean(0)
 
     def _seeds(self, number: int) -> list[int]:
-        seeds = [derive_seed(self._seed, "circuit-run", self._runs + index) for index in range(number)]
-        self._runs += number
+        done = self.counts.circuits
+        seeds = [derive_seed(self._seed, "circuit-run", done + index) for index in range(number)]
         self.counts.circuits += number
         self.counts.shots += number * (self.shots or 0)
         return seeds

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qpabench.hooks.entries import GeneratorOptions, TensorSpec
+from qpabench.randomness import derive_seed
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class GeneratorContext:
 class Generator(nn.Module, ABC):
     """Fills a target's tensors; a subclass implements ``generate``.
 
+    What it keeps from pass to pass is in parameters, buffers and ``stream``: a cell that is stopped goes on
+    from these.
+
     Args:
         options: an instance of the options model of its entry.
         context: what is to be filled, and with what.
@@ -48,6 +52,7 @@ class Generator(nn.Module, ABC):
         super().__init__()
         self.context = context
         self.start = options.start
+        self.streams: dict[str, torch.Generator] = {}
         self._offsets: dict[str, str] = {}
 
     @abstractmethod
@@ -57,6 +62,13 @@ class Generator(nn.Module, ABC):
     def theta(self) -> nn.Parameter | None:
         """Return the circuit's trainable angles, if there are any."""
         return None
+
+    def stream(self, purpose: str) -> torch.Generator:
+        """Return the random stream of one purpose, going on where it stopped."""
+        if purpose not in self.streams:
+            seed = derive_seed(self.context.seed, purpose)
+            self.streams[purpose] = torch.Generator().manual_seed(seed)
+        return self.streams[purpose]
 
     def fix_start(self) -> None:
         """With ``start = "zero"``, keep the initial value of the tensors marked so as constants to subtract.

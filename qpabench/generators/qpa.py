@@ -90,14 +90,6 @@ class MappedGenerator(Generator):
         assert ledger.n_qubits is not None
         self.n_chunks, self.n_qubits = ledger.n_chunks, ledger.n_qubits
         self.mapping = self.new_mapping()
-        self._streams: dict[str, torch.Generator] = {}
-
-    def stream(self, purpose: str) -> torch.Generator:
-        """Return the random stream of one purpose, going on where it stopped."""
-        if purpose not in self._streams:
-            seed = derive_seed(self.context.seed, purpose)
-            self._streams[purpose] = torch.Generator().manual_seed(seed)
-        return self._streams[purpose]
 
     def new_mapping(self) -> nn.Module:
         """Return the mapping model with its initial weights."""

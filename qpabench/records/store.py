@@ -5,6 +5,7 @@ DIR/run.json             title, suite, selection, the planned cell ids in order
 DIR/records/<id>.json    one a cell
 DIR/records/<id>.npz     its series (training loss, NLL per token), no pickle
 DIR/records/<id>.safetensors   what was trained
+DIR/records/<id>.checkpoint.safetensors   where a cell that was stopped goes on
 DIR/records/damaged/     files that could not be read, set aside
 ```
 """
@@ -19,6 +20,7 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ SERIES, STATE = "npz", "safetensors"
 MANIFEST_VERSION = 1
 #: a small archive can unpack to any size
 MOST_SERIES_BYTES = 2**30
+RESUMABLE = ("timeout", "out-of-memory")  # what is stopped for its limits goes on when they are raised
 _ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -80,6 +83,8 @@ class RunDirectory:
     def write(self, record: Record, series: Series | None = None, state: bytes | None = None) -> None:
         """Write a record, its series and state first, so that a record never lacks them.
 
+        Its checkpoint goes, unless it was stopped for its limits, which can be raised.
+
         Args:
             record: the record.
             series: arrays by name.
@@ -97,6 +102,8 @@ class RunDirectory:
         files = {ending: _told_apart_by(content) for ending, content in beside.items()}
         self._files[record.id] = files
         write_atomically(self.records / f"{record.id}.json", replace(record, files=files).to_json().encode())
+        if record.status not in RESUMABLE:
+            self.remove_checkpoint(record.id)
 
     def state_path(self, cell_id: str) -> Path:
         """Return where a cell's trained numbers are."""
@@ -110,6 +117,17 @@ class RunDirectory:
         """
         return self._beside(cell_id, STATE)
 
+    def checkpoint_path(self, cell_id: str) -> Path:
+        """Return where a cell that runs keeps how far it is."""
+        return self.records / f"{cell_id}.checkpoint.safetensors"
+
+    def remove_checkpoint(self, cell_id: str) -> None:
+        """Remove a cell's checkpoint, and what was left of one when its process was killed."""
+        path = self.checkpoint_path(cell_id)
+        with suppress(OSError):
+            for file in [path, *self.records.glob(f".{path.name}.*.tmp")]:
+                file.unlink(missing_ok=True)
+
     def read(self, cell_id: str) -> Record | None:
         """Return a cell's record, or None when there is none (a damaged one is set aside first)."""
         path = self.records / f"{cell_id}.json"
@@ -118,7 +136,7 @@ class RunDirectory:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, UnicodeDecodeError) as error:
-            self._set_aside(path)
+            self.set_aside(path)
             raise RecordError(f"{path}: cannot read ({error}); set aside in records/damaged") from error
         try:
             record = from_json(text)
@@ -129,7 +147,7 @@ class RunDirectory:
         except NewerFormatError as error:
             raise NewerFormatError(f"{path}: {error}") from error
         except RecordError as error:
-            self._set_aside(path)
+            self.set_aside(path)
             raise RecordError(f"{path}: {error}") from error
         self._files[cell_id] = record.files
         return record
@@ -147,7 +165,7 @@ class RunDirectory:
             if ending in (SERIES, STATE) and path.exists() and path.stat().st_size != about["bytes"]:
                 found = path.stat().st_size
                 for damaged in (path, self.records / f"{record.id}.json"):
-                    self._set_aside(damaged)
+                    self.set_aside(damaged)
                 raise RecordError(
                     f"{path}: found {found} bytes, expected {about['bytes']}; set aside in records/damaged"
                 )
@@ -242,7 +260,8 @@ class RunDirectory:
             raise RecordError(f"{path}: isn't the file its record was written with; {advice}")
         return content
 
-    def _set_aside(self, path: Path) -> None:
+    def set_aside(self, path: Path) -> None:
+        """Move a file that can't be used to ``records/damaged``."""
         aside = self.records / "damaged" / path.name
         try:
             aside.parent.mkdir(exist_ok=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from qpabench.errors import InputError, RecordError, one_line
 from qpabench.records.record import Record
 from qpabench.records.store import RunDirectory
-from qpabench.reports.groups import alone, canonical, flat
+from qpabench.reports.groups import alone, canonical, flat, resumed
 from qpabench.reports.metrics import MACHINE_KINDS, RANKED_BY, RELATIVE_TOLERANCE, metric
 from qpabench.reports.statistics import Interval, paired_bootstrap, row_sums
 
@@ -240,6 +240,8 @@ def _incomparable(a: Record, b: Record, *, timed: bool) -> str:
         return ""
     if canonical(a.provenance.get("threads")) != canonical(b.provenance.get("threads")):
         return "other number of threads"
+    if resumed(a) or resumed(b):
+        return "it was stopped and resumed"
     return "" if alone(a) and alone(b) else "other cells ran beside it"
 
 

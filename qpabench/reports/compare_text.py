@@ -56,7 +56,8 @@ def summary(found: Comparison) -> str:
 _LEGEND = (
     "↓ lower is better, ↑ higher is better. A change within the tolerance is none. The interval is that of "
     "B minus A over test rows, both cells scored on the same rows; a change whose interval holds zero is no "
-    "regression. Times are compared only where both cells ran alone, on the same hardware and thread count."
+    "regression. Times are compared only where both cells ran alone and in one go, on the same hardware "
+    "and thread count."
 )
 
 

@@ -192,7 +192,7 @@ def where_the_time_goes(context: Context) -> Drawn | None:
         for i, name in enumerate(names)
     ]
     if not all(group.alone for group, _ in shown):
-        label = "ran beside other cells: not comparable"
+        label = "ran beside other cells, or resumed: not comparable"
         handles.append(Patch(facecolor="white", edgecolor=GREY, hatch=HATCH, label=label))
     legend_below(figure, handles)
     more = f" The first {MOST_BARS} of {len(timed)} cells by masked NLL." if len(timed) > MOST_BARS else ""

@@ -43,8 +43,13 @@ def canonical(value: object) -> str:
 
 
 def alone(record: Record) -> bool:
-    """Whether no other cell ran beside it, as far as the record says."""
-    return record.timing.get("alone") is True
+    """Whether it ran in one go with no other cell beside it, as far as the record says."""
+    return record.timing.get("alone") is True and not resumed(record)
+
+
+def resumed(record: Record) -> bool:
+    """Whether it was stopped and went on from a checkpoint."""
+    return bool(record.timing.get("resumed_at_steps"))
 
 
 def phases(record: Record) -> dict[str, float]:
@@ -103,7 +108,7 @@ class Group:
 
     @property
     def alone(self) -> bool:
-        """Whether every run had the machine to itself."""
+        """Whether every run had the machine to itself, in one go."""
         return all(alone(record) for record in self.records)
 
     def values(self, name: str) -> list[float]:

@@ -74,6 +74,7 @@ def _settings(record: Record) -> dict[str, object]:
     chosen |= flat(cell.get("behaviour_versions") or {}, "behaviour version")
     chosen |= flat(record.provenance.get("data") or {}, "data used")
     chosen["ran alone"] = record.timing.get("alone")
+    chosen["resumed at steps"] = record.timing.get("resumed_at_steps")
     return {key: value for key, value in chosen.items() if value is not None}
 
 

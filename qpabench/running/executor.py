@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+CHECKPOINT_MINUTES = 5.0  # where a suite's limits say nothing
+
 
 @dataclass(frozen=True)
 class Job:
@@ -18,12 +20,14 @@ class Job:
         features: key of the features it shares with other cells.
         run_directory: where its record goes.
         fresh: run it although a record is there.
+        checkpoint_minutes: of wall time between two checkpoints; 0: never.
     """
 
     cell: Mapping[str, Any]
     features: str
     run_directory: Path
     fresh: bool = False
+    checkpoint_minutes: float = CHECKPOINT_MINUTES
 
     @property
     def id(self) -> str:

@@ -11,7 +11,7 @@ from qpabench.errors import QpabenchError
 from qpabench.hooks.manager import Registry
 from qpabench.records.record import Record
 from qpabench.records.store import MANIFEST_VERSION, RunDirectory
-from qpabench.running.executor import Events, Executor, Job, Limits
+from qpabench.running.executor import CHECKPOINT_MINUTES, Events, Executor, Job, Limits
 from qpabench.suite.plan import FAILURES, Plan, PlannedCell
 from qpabench.training.keys import features_key
 
@@ -24,7 +24,7 @@ class Outcome:
         statuses: how many cells ended how, cached ones included.
         failures: (label, status, reason) of those that count as failures.
         refused: how many cells a (status, reason) pair kept from running.
-        complaints: one line for each plugin whose event hook raised.
+        complaints: one line for each plugin whose event hook raised, and each checkpoint set aside.
     """
 
     statuses: dict[str, int]
@@ -60,6 +60,7 @@ class _Told:
         self.inner.finished(job)
         record = self.directory.read(job.id)
         if record is not None:
+            self.complaints += record.timing.get("checkpoint_trouble", [])
             self.complaints += self.registry.tell("qpabench_cell_finished", record=as_mapping(record))
 
 
@@ -118,18 +119,19 @@ def run_plan(
             "select": {"validation": [p.cell.id for p in plan.cells if p.cell.select == "validation"]},
         }
     )
+    limits = dict(plan.document.limits)
+    minutes = limits.pop("checkpoint_minutes", CHECKPOINT_MINUTES)
     queue = []
     for planned in plan.cells:
         if planned.status in ("unsupported", "unavailable"):
             _record_refusal(directory, planned)
         elif planned.status == "run":
-            queue.append(
-                Job(planned.cell.to_json(), features_key(planned.cell), root.absolute(), fresh=fresh)
-            )
+            key = features_key(planned.cell)
+            queue.append(Job(planned.cell.to_json(), key, root.absolute(), fresh, minutes))
     told = _Told(events, registry, directory)
     if queue:
-        limits = Limits(**plan.document.limits)
-        runner: Executor = registry.find("executor", executor).entry.component()(jobs=jobs, limits=limits)
+        component = registry.find("executor", executor).entry.component()
+        runner: Executor = component(jobs=jobs, limits=Limits(**limits))
         runner.run(queue, told)
     return _outcome(plan, directory, told.complaints)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import multiprocessing
 import os
+import random
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch._dynamo  # optimizers import it: two seconds, here once for all cells
 from filelock import FileLock, Timeout
@@ -23,11 +25,13 @@ from safetensors.torch import save
 
 from qpabench.errors import QpabenchError, UnavailableError, UnsupportedError, one_line
 from qpabench.hooks.manager import load_registry
+from qpabench.randomness import derive_seed
 from qpabench.records.provenance import provenance, usable_cores
 from qpabench.records.record import Record, Status
 from qpabench.records.store import RunDirectory
 from qpabench.running.executor import Job
 from qpabench.suite.cell import Cell, cell_from_json
+from qpabench.training.checkpoint import Checkpoints
 from qpabench.training.features import ensure_features, open_features
 from qpabench.training.kept import with_kept
 from qpabench.training.live import features_of
@@ -62,6 +66,13 @@ class Channel:
 def threads_for(jobs: int) -> int:
     """Return the threads of one worker when that many run side by side."""
     return max(1, usable_cores() // jobs)
+
+
+def seed_global_streams(seed: int) -> None:
+    """Seed what a plugin may draw from without asking, so that its cells can be repeated too."""
+    random.seed(derive_seed(seed, "global-python"))
+    np.random.seed(derive_seed(seed, "global-numpy") % 2**32)
+    torch.manual_seed(derive_seed(seed, "global-torch"))
 
 
 def depend_on_parent() -> None:
@@ -129,19 +140,27 @@ def _run_and_record(channel: Channel, directory: RunDirectory, job: Job, jobs: i
     torch.set_num_threads(threads)
     started = _now()
     origin: dict[str, Any] = {}
+    checkpoints = Checkpoints(directory, job.id, origin, 60 * job.checkpoint_minutes)
+    if job.fresh:
+        directory.remove_checkpoint(job.id)
     try:
         cell = cell_from_json(job.cell, load_registry())
-        origin = origin_of(cell, threads)
+        seed_global_streams(cell.seed)
+        origin |= origin_of(cell, threads)
         features_started = time.perf_counter()
         features = features_of(cell, channel.progress)
         waited = {"features": time.perf_counter() - features_started}
+        origin["head"] = features.head_path
         result = run_cell(
-            cell, features, lambda step, total, loss: channel.progress("training", step, total, loss)
+            cell,
+            features,
+            lambda step, total, loss: channel.progress("training", step, total, loss),
+            checkpoints,
         )
     except BaseException as error:
         traceback.print_exc()
         status, reason = verdict(error)
-        timing = {"started_at": started, "finished_at": _now(), "alone": jobs == 1}
+        timing = {"started_at": started, "finished_at": _now(), "alone": jobs == 1} | checkpoints.timing()
         directory.write(Record(job.cell, status, reason, timing=timing, provenance=origin))
         return
     timing = {
@@ -150,9 +169,8 @@ def _run_and_record(channel: Channel, directory: RunDirectory, job: Job, jobs: i
         "alone": jobs == 1,
         "features_seconds_once": features.meta["seconds"],
         "phases": waited | result.phases,
-    }
+    } | checkpoints.timing()
     origin["circuit"] = result.facts
-    origin["head"] = features.head_path
     origin["data"] = {"rows": features.meta["rows"], "padding_share": features.meta["padding_share"]}
     record = Record(job.cell, "ok", "", result.metrics, timing, origin)
     directory.write(record, result.series, save(result.state))

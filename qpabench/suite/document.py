@@ -40,7 +40,7 @@ class Document:
         version: the suite's own version.
         summary: one paragraph on what it is for.
         tables: one mapping a ``[[matrix]]``, defaults, profile and ``--set`` merged in.
-        limits: ``timeout_seconds`` and ``memory_bytes`` per cell.
+        limits: ``timeout_seconds``, ``memory_bytes`` and ``checkpoint_minutes`` per cell.
         profile: what was chosen.
         verdict: what shall be decided, if anything.
         figures: what shall be drawn, each ``x`` and ``y``.
@@ -214,11 +214,13 @@ def _select(where: str, found: object) -> None:
 
 def _limits(source: str, value: object) -> Mapping[str, float]:
     table = _table(source, "limits", value)
-    _known(source, "limits", table, ("timeout_seconds", "memory_bytes"))
+    _known(source, "limits", table, ("timeout_seconds", "memory_bytes", "checkpoint_minutes"))
     for key, number in table.items():
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < 1e15:
+        never = key == "checkpoint_minutes"
+        least, expected = (0, "0 (never) or more") if never else (1e-9, "a positive number")
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not least <= number < 1e15:
             raise InputError(
-                f"{source}: limits.{key}: found {one_line(repr(number), 60)}, expected a positive number"
+                f"{source}: limits.{key}: found {one_line(repr(number), 60)}, expected {expected}"
             )
     return table
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qpabench.circuits.gradients import Counts
 from qpabench.errors import NumericalError
 from qpabench.hooks.entries import DatasetOptions, GeneratorOptions, LayerShape
 from qpabench.randomness import derive_seed
@@ -24,6 +25,7 @@ from qpabench.suite.cell import Cell
 from qpabench.suite.options import TrainOptions
 from qpabench.training.agreement import agreement
 from qpabench.training.build import Built, build
+from qpabench.training.checkpoint import Checkpoints, Position
 from qpabench.training.evaluate import measure
 from qpabench.training.features import Features, Split
 from qpabench.training.head import fast_loss
@@ -89,13 +91,19 @@ def count_steps(split: Split, options: TrainOptions) -> int:
     return steps if options.max_steps is None else min(steps, options.max_steps)
 
 
-def run_cell(cell: Cell, features: Features, progress: StepProgress | None = None) -> Result:
+def run_cell(
+    cell: Cell,
+    features: Features,
+    progress: StepProgress | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> Result:
     """Train and measure one cell.
 
     Args:
         cell: the experiment.
         features: what enters its frozen output layer.
         progress: told after each step.
+        checkpoints: where it goes on, and where it keeps how far it is; None: neither.
 
     Raises:
         NumericalError: a loss or gradient stopped being finite; the message names the step and the value.
@@ -112,7 +120,7 @@ def run_cell(cell: Cell, features: Features, progress: StepProgress | None = Non
     theta = built.generator.theta()
     if built.circuit is not None and theta is not None:
         agreed = agreement(built.circuit, theta, cell.seed)
-    trained = train(built, features, cell.train, cell.seed, progress)
+    trained = train(built, features, cell.train, cell.seed, progress, checkpoints)
     evaluation_started = time.perf_counter()
     built.generator.eval()
     assert isinstance(cell.generator.options, GeneratorOptions)
@@ -156,7 +164,12 @@ class Trained:
 
 
 def train(
-    built: Built, features: Features, options: TrainOptions, seed: int, progress: StepProgress | None
+    built: Built,
+    features: Features,
+    options: TrainOptions,
+    seed: int,
+    progress: StepProgress | None,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Train a generator by AdamW; the target and the model have no parameters of their own.
 
@@ -166,6 +179,7 @@ def train(
         options: epochs, learning rate, loss.
         seed: of the cell.
         progress: told after each step.
+        checkpoints: as in ``run_cell``.
 
     Source: section 3.1, equation 4; optimizer of Tables 4 to 7.
     """
@@ -186,11 +200,17 @@ def train(
     )
     dropout = torch.Generator().manual_seed(derive_seed(seed, "dropout"))
     watch = built.stopwatch
-    losses, seconds, gradients = np.empty(n_steps), np.empty(n_steps), []
+    watch.seconds.clear()  # of training alone
+    gradients: list[NDArray[np.float64]] = []
+    losses, seconds = np.empty(n_steps), np.empty(n_steps)
     generator.train()
-    circuit_before = watch.seconds.get("circuit", 0.0)
-    train_started = time.perf_counter()
-    for step, positions in zip(range(n_steps), batches(split, options, seed), strict=False):
+    counts = built.circuit.counts if built.circuit is not None else Counts()
+    at = Position(generator, optimizer, schedule, dropout, counts, watch, losses, seconds, gradients)
+    if checkpoints is not None:
+        checkpoints.resume(at)
+    steps = zip(range(n_steps), batches(split, options, seed), strict=False)
+    train_started = time.perf_counter() - at.train_seconds
+    for step, positions in islice(steps, at.step, None):
         started = time.perf_counter()
         tensors = generator()
         leaves = {
@@ -227,6 +247,8 @@ def train(
             progress(step + 1, n_steps, value)
         if searched is not None and (step + 1) % max(1, n_steps // options.epochs) == 0:
             _search(built, features, searched, options)
+        if checkpoints is not None:
+            train_started += checkpoints.after_step(at, step + 1, time.perf_counter() - train_started)
     if searched is not None:
         searched.requires_grad_(True)
     metrics = {"n_steps": float(n_steps), "train_seconds": time.perf_counter() - train_started}
@@ -239,7 +261,7 @@ def train(
             raise NumericalError("a gradient of theta isn't finite; expected finite numbers")
         metrics["gradient_variance_theta"] = float(stacked.var())
         series["theta_gradient_variance"] = stacked.var(axis=1)
-    circuit = watch.seconds.get("circuit", 0.0) - circuit_before
+    circuit = watch.seconds.get("circuit", 0.0)
     phases = {
         "circuit": circuit,
         "mapping": max(0.0, watch.seconds.get("generator", 0.0) - circuit),

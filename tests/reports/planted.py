@@ -70,6 +70,7 @@ def planted_record(
     metrics: Mapping[str, float] | None = None,
     alone: bool = True,
     without: tuple[str, ...] = (),
+    timing: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Record:
     cell = planted_cell(label, seed, **changes)
@@ -97,7 +98,8 @@ def planted_record(
         cell=cell,
         status="ok",
         metrics={name: value for name, value in measured.items() if name not in without},
-        timing={"started_at": "2025-01-01T00:00:00+00:00", "alone": alone, "phases": phases},
+        timing={"started_at": "2025-01-01T00:00:00+00:00", "alone": alone, "phases": phases}
+        | dict(timing or {}),
         provenance={
             "versions": {"qpabench": "0.1.0", "torch": "2.6.0"},
             "commit": "0123abc",

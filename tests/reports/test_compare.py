@@ -156,6 +156,13 @@ def test_times_beside_other_cells_are_not_compared(tmp_path: Path) -> None:
     assert found.regressions == []
 
 
+def test_times_of_a_resumed_cell_are_not_compared(tmp_path: Path) -> None:
+    slow = planted_record("lora r=4", metrics={"step_seconds_median": 0.9}, timing={"resumed_at_steps": [7]})
+    found = both(tmp_path, planted_record("lora r=4"), slow)
+    assert change(found, "step_seconds_median").note == "it was stopped and resumed"
+    assert found.regressions == []
+
+
 def test_more_parameters_are_a_regression(tmp_path: Path) -> None:
     more = planted_record("lora r=4", metrics={"n_trainable": 199681})
     assert [one.metric for one in both(tmp_path, planted_record("lora r=4"), more).regressions] == [

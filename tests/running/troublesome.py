@@ -12,7 +12,7 @@ from qpabench.generators.options import DirectOptions
 class TroubleOptions(DirectOptions):
     how: Literal[
         "raises", "exits", "leaves", "dies", "aborts", "hangs", "eats", "starves", "is-nan", "is-short",
-        "shouts", "waits",
+        "shouts", "waits", "dies-midway",
     ]
 
 
@@ -37,11 +37,16 @@ def Trouble(options, context):
     import sys
     import time
 
+    import random
+
+    import numpy as np
     import torch
 
     from qpabench.generators.direct import DirectGenerator
 
     class Made(DirectGenerator):
+        passes = 0
+
         def generate(self):
             tensors = super().generate()
             how = options.how
@@ -73,6 +78,12 @@ def Trouble(options, context):
             if how == "waits" and "QPABENCH_TEST_WAIT" in os.environ:
                 Path(os.environ["QPABENCH_TEST_WAIT"]).write_text(str(os.getpid()))
                 time.sleep(600)
+            if how == "dies-midway":
+                self.passes += 1
+                if self.passes == 6 and "QPABENCH_TEST_DEATH" in os.environ:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                drawn = 0.1 * (random.random() + np.random.rand() + float(torch.rand(())))
+                tensors = {name: tensor + drawn for name, tensor in tensors.items()}
             return tensors
 
     return Made(options, context)
