@@ -36,7 +36,7 @@ SERIES, STATE = "npz", "safetensors"
 MANIFEST_VERSION = 1
 #: a small archive can unpack to any size
 MOST_SERIES_BYTES = 2**30
-RESUMABLE = ("timeout", "out-of-memory")  # what is stopped for its limits goes on when they are raised
+RESUMABLE = ("timeout", "out-of-memory", "unavailable")  # a cell goes on once what stopped it is mended
 _ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -83,7 +83,7 @@ class RunDirectory:
     def write(self, record: Record, series: Series | None = None, state: bytes | None = None) -> None:
         """Write a record, its series and state first, so that a record never lacks them.
 
-        Its checkpoint goes, unless it was stopped for its limits, which can be raised.
+        Its checkpoint goes, unless what stopped it can be mended: a limit raised, weights fetched.
 
         Args:
             record: the record.

@@ -11,7 +11,7 @@ import pytest
 from qpabench.errors import InputError, RecordError
 from qpabench.records import store
 from qpabench.records.lookup import finished_lookup
-from qpabench.records.record import Record
+from qpabench.records.record import Record, Status
 from qpabench.records.store import RunDirectory, write_atomically
 
 ID = "00112233445566aa"
@@ -213,3 +213,16 @@ def test_read_all_names_damaged_files_and_keeps_the_rest(tmp_path: Path) -> None
     directory.write_manifest({"suite": "x", "title": "x", "cells": [ID, "f" * 16, "e" * 16]})
     records, damaged = directory.read_all()
     assert ([r.id for r in records], len(damaged)) == ([ID], 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "kept"), [("ok", False), ("failed", False), ("timeout", True), ("out-of-memory", True)]
+)
+def test_a_checkpoint_stays_where_a_limit_can_be_raised(status: Status, kept: bool, tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    path = directory.checkpoint_path(ID)
+    write_atomically(path, b"halfway")
+    half_written = path.with_name(f".{path.name}.x.tmp")
+    half_written.write_bytes(b"half")
+    directory.write(Record({"id": ID}, status))
+    assert path.exists() == half_written.exists() == kept
