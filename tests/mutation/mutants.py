@@ -241,17 +241,17 @@ GENERATORS = (
         ("tests/generators/test_qpa.py::test_bits_stand_least_significant_first",),
     ),
     Mutant(
-        "the count of parameters misses theta (plan)",
+        "the count of parameters misses theta",
         "qpabench/suite/cell.py",
         "(self.n_theta if self.ledger.trains_theta else 0)",
         "0",
         ("tests/generators/test_counts.py::test_trainable_numbers_are_the_published_ones",),
     ),
     Mutant(
-        "the count of parameters misses theta (record)",
+        "a record counts no angles",
         "qpabench/training/loop.py",
-        "for p in built.generator.parameters() if p.requires_grad)",
-        "for p in built.generator.parameters() if p.requires_grad) - n_theta",
+        '"n_theta": n_theta,',
+        '"n_theta": 0,',
         ("tests/training/test_loop.py::test_counts_come_from_the_modules",),
     ),
     Mutant(
