@@ -207,7 +207,7 @@ GENERATORS = (
     ),
     Mutant(
         "redrawn basis strings ignore the seed",
-        "qpabench/generators/qpa.py",
+        "qpabench/generators/generator.py",
         "derive_seed(self.context.seed, purpose)",
         "derive_seed(0, purpose)",
         ("tests/generators/test_qpa.py::test_another_seed_draws_other_strings",),
@@ -231,7 +231,7 @@ GENERATORS = (
         "qpabench/generators/qpa.py",
         "feature = probabilities[: self.n_chunks].float()",
         "feature = torch.full_like(probabilities, 1 / len(probabilities))[: self.n_chunks].float()",
-        ("tests/generators/test_released_reference.py::test_probability_features_agree",),
+        ("tests/generators/test_released_reference.py::test_generated_weights_agree",),
     ),
     Mutant(
         "the bits of basis strings are reversed",
@@ -366,7 +366,7 @@ REPORTS = (
         "qpabench/reports/statistics.py",
         "_, index = np.unique(rows, return_inverse=True)",
         "index = np.arange(len(rows))",
-        ("tests/reports/test_intervals.py::test_tokens_of_one_row_are_resampled_together",),
+        ("tests/reports/test_intervals.py::test_rows_are_summed",),
     ),
     Mutant(
         "Holm's correction leaves p-values as they are",

@@ -12,6 +12,7 @@ from planted import planted_failure, planted_id, planted_record, planted_run
 
 from qpabench.errors import InputError
 from qpabench.records.record import Record
+from qpabench.reports.inference import holm
 from qpabench.reports.report import write_report
 from qpabench.reports.run import load_run
 from qpabench.reports.verdict import decide
@@ -114,7 +115,9 @@ def test_a_family_is_corrected_for_its_size(tmp_path: Path) -> None:
     assert first.estimate == alone.estimate
     assert first.p_difference >= alone.p_difference
     assert first.p_equivalence >= alone.p_equivalence
-    assert max(one.p_difference for one in family.comparisons) <= 1
+    raw = [one.estimate.p_difference for one in family.comparisons]
+    assert 0 < min(raw) < 1
+    assert [one.p_difference for one in family.comparisons] == holm(raw)
 
 
 @pytest.mark.parametrize(
