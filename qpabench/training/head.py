@@ -5,6 +5,8 @@ Both take a target's factors (``y = scale * (h W^T + u B^T)``) and weigh each to
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from qpabench.targets.target import Factors
 from qpabench.training.kept_loss import KeptFactors, kept_loss, kept_nll
 
 CHUNK_OUTPUTS = 4096  # vocabulary entries at a time: larger chunks of logits leave the processor's cache
+LARGEST_SUM = 1e20  # of exponentials: far from where float32 overflows, or loses digits of their inverse
 
 
 def plain_logits(factors: Factors, weight: Tensor, bias: Tensor | None, softcap: float | None) -> Tensor:
@@ -77,8 +80,9 @@ def fast_loss(
 class _FastLoss(torch.autograd.Function):
     """Computes the gradients with the loss: exponentials are kept, scaled later by what became known.
 
-    Per chunk c of outputs: z = scale * (h W_c^T + u B_c^T) + bias_c, e = exp(z - m) with m the running
-    maximum; sums over e are rescaled as m grows (as in online softmax). dL/dz = w (e / sum - onehot).
+    Per chunk c of outputs: z = scale * (h W_c^T + u B_c^T) + bias_c, e = exp(z - m). As m serves the first
+    chunk's maximum: what is far above it shows in the sum, and then the maximum of all chunks is found first.
+    A column of ones beside B gives sum(e) with e B. dL/dz = w (e / sum - onehot).
     """
 
     @staticmethod
@@ -93,51 +97,13 @@ class _FastLoss(torch.autograd.Function):
         labels: Tensor,
         weights: Tensor,
     ) -> Tensor:
-        tokens, n_outputs = inputs.shape[0], weight.shape[0]
-        wants_inputs, wants_u, wants_B, wants_scale = ctx.needs_input_grad[:4]
-        any_gradient = wants_inputs or wants_u or wants_B or wants_scale
-        maximum = inputs.new_full((tokens,), -torch.inf)
-        total = inputs.new_zeros(tokens)
-        sum_inputs = torch.zeros_like(inputs) if wants_inputs else None
-        sum_u = torch.zeros_like(u) if wants_u and u is not None else None
-        picked = inputs.new_zeros(tokens)
-        rows = torch.arange(tokens, device=inputs.device)
-        kept: list[tuple[slice, Tensor, Tensor, Tensor | None]] = []
-        for start in range(0, n_outputs, CHUNK_OUTPUTS):
-            part = slice(start, min(start + CHUNK_OUTPUTS, n_outputs))
-            z = inputs @ weight[part].T
-            if u is not None and B is not None:
-                z.addmm_(u, B[part].T)
-            unscaled = None
-            if scale is not None:
-                unscaled = z if wants_scale else None
-                z = z * scale[part]
-            if bias is not None:
-                z += bias[part]
-            inside = (labels >= part.start) & (labels < part.stop)
-            column = (labels - part.start).clamp(0, part.stop - part.start - 1)
-            picked = torch.where(inside, z[rows, column], picked)
-            grown = torch.maximum(maximum, z.amax(1))
-            fading = torch.exp(maximum - grown)
-            e = z.sub_(grown.unsqueeze(1)).exp_()
-            total = total * fading + e.sum(1)
-            weighted = e if scale is None else e * scale[part]
-            if sum_inputs is not None:
-                sum_inputs.mul_(fading.unsqueeze(1)).addmm_(weighted, weight[part])
-            if sum_u is not None and B is not None:
-                sum_u.mul_(fading.unsqueeze(1)).addmm_(weighted, B[part])
-            maximum = grown
-            if wants_B or wants_scale:
-                kept.append((part, e, grown, unscaled))
-        loss = ((maximum + total.log() - picked) * weights).sum()
-        if any_gradient:
-            ctx.save_for_backward(
-                *_gradients(
-                    (inputs, u, B, scale, weight, labels, weights),
-                    (maximum, total, sum_inputs, sum_u, kept),
-                    (wants_B, wants_scale),
-                )
-            )
+        given = (inputs, u, B, scale, weight, bias, labels)
+        wants = ctx.needs_input_grad[:4]
+        found = _summed(given, wants)
+        total, picked = found[:2]
+        loss: Tensor = ((total.log() - picked) * weights).sum()
+        if any(wants):
+            ctx.save_for_backward(*_gradients(given, weights, found, wants))
         return loss
 
     @staticmethod
@@ -147,29 +113,123 @@ class _FastLoss(torch.autograd.Function):
         return (*gradients, None, None, None, None)
 
 
+def _summed(given: tuple[Any, ...], wants: tuple[bool, ...]) -> tuple[Any, ...]:
+    found = _one_pass(given, wants, None)
+    if bool((found[0] < LARGEST_SUM).all()):
+        return found
+    return _one_pass(given, wants, _maximum(given))
+
+
+def _chunks(n_outputs: int) -> Iterator[slice]:
+    for start in range(0, n_outputs, CHUNK_OUTPUTS):
+        yield slice(start, min(start + CHUNK_OUTPUTS, n_outputs))
+
+
+def _maximum(given: tuple[Any, ...]) -> Tensor:
+    """Return each token's greatest logit."""
+    inputs, u, B, scale, weight, bias, _ = given
+    greatest: Tensor = inputs.new_full((len(inputs),), -torch.inf)
+    for part in _chunks(len(weight)):
+        chunk = Factors(inputs, None if u is None else (u, B[part]), None if scale is None else scale[part])
+        z = plain_logits(chunk, weight[part], None if bias is None else bias[part], None)
+        greatest = torch.maximum(greatest, z.amax(1))
+    return greatest
+
+
+def _one_pass(given: tuple[Any, ...], wants: tuple[bool, ...], reference: Tensor | None) -> tuple[Any, ...]:
+    """Return sum(e), the labels' logits less the reference, e W, e B, and (if wanted) the e of each chunk.
+
+    The e lie in memory that the next step writes to again: fresh pages would cost a fifth of the product.
+    """
+    inputs, u, B, scale, weight, bias, labels = given
+    wants_inputs, _, wants_B, wants_scale = wants
+    keeps = wants_B or wants_scale
+    tokens = len(inputs)
+    ones = inputs.new_ones(len(weight), 1)
+    columns = ones if B is None else torch.cat([B, ones], dim=1)
+    shifted = None  # u beside -m: one skinny product adds the low-rank term and takes m away
+    sums = inputs.new_zeros(tokens, columns.shape[1])
+    sum_inputs = torch.zeros_like(inputs) if wants_inputs else None
+    total, picked = inputs.new_zeros(tokens), inputs.new_zeros(tokens)
+    rows = torch.arange(tokens, device=inputs.device)
+    room, free = _scratch(inputs, len(weight) if keeps else min(CHUNK_OUTPUTS, len(weight))), 0
+    kept: list[tuple[slice, Tensor, Tensor | None]] = []
+    for part in _chunks(len(weight)):
+        size = tokens * (part.stop - part.start)
+        z = room[free : free + size].view(tokens, -1)
+        free += size if keeps else 0
+        torch.mm(inputs, weight[part].T, out=z)
+        unscaled = None
+        if shifted is None or scale is not None:
+            if u is not None:
+                z.addmm_(u, B[part].T)
+            if scale is not None:
+                unscaled = z.clone() if wants_scale else None
+                z.mul_(scale[part])
+            if bias is not None:
+                z.add_(bias[part])
+            if reference is None:
+                reference = z.amax(1)
+            z.sub_(reference.unsqueeze(1))
+            if scale is None:
+                minus = -reference.unsqueeze(1)
+                shifted = minus if u is None else torch.cat([u, minus], dim=1)
+        else:
+            z.addmm_(shifted, columns[part].T)
+            if bias is not None:
+                z.add_(bias[part])
+        inside = (labels >= part.start) & (labels < part.stop)
+        column = (labels - part.start).clamp(0, part.stop - part.start - 1)
+        picked = torch.where(inside, z[rows, column], picked)
+        e = z.exp_()
+        weighted = e if scale is None else e * scale[part]
+        sums.addmm_(weighted, columns[part])
+        if scale is not None:
+            total += e.sum(1)
+        if sum_inputs is not None:
+            sum_inputs.addmm_(weighted, weight[part])
+        if keeps:
+            kept.append((part, e, unscaled))
+    return sums[:, -1] if scale is None else total, picked, sum_inputs, sums[:, :-1], kept
+
+
+_memory = threading.local()
+
+
+def _scratch(inputs: Tensor, n_outputs: int) -> Tensor:
+    """Return room for so many logits of each token; what it holds is lost in this thread's next call."""
+    kind, wanted = (inputs.dtype, inputs.device), len(inputs) * n_outputs
+    if getattr(_memory, "kind", None) != kind or len(_memory.flat) < wanted:
+        _memory.kind = _memory.flat = None  # freed before more is taken
+        _memory.flat = inputs.new_empty(wanted)
+        _memory.kind = kind
+    room: Tensor = _memory.flat
+    return room
+
+
 def _gradients(
-    given: tuple[Any, ...], found: tuple[Any, ...], wants: tuple[bool, bool]
+    given: tuple[Any, ...], weights: Tensor, found: tuple[Any, ...], wants: tuple[bool, ...]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-    inputs, u, B, scale, weight, labels, weights = given
-    maximum, total, sum_inputs, sum_u, kept = found
-    wants_B, wants_scale = wants
+    inputs, u, B, scale, weight, _, labels = given
+    total, _, sum_inputs, sum_u, kept = found
+    _, wants_u, wants_B, wants_scale = wants
     share = (weights / total).unsqueeze(1)
     label_scale = weights if scale is None else weights * scale[labels]
     d_inputs = d_u = d_B = d_scale = None
     if sum_inputs is not None:
         d_inputs = sum_inputs * share - weight[labels] * label_scale.unsqueeze(1)
-    if sum_u is not None:
+    if wants_u:
         d_u = sum_u * share - B[labels] * label_scale.unsqueeze(1)
     if wants_B:
         d_B = torch.empty_like(B)
+        scaled = (u * share).T.contiguous()
     if wants_scale:
         d_scale = torch.empty_like(scale)
-    for part, e, reference, unscaled in kept:
-        factor = share * torch.exp(reference - maximum).unsqueeze(1)
+    for part, e, unscaled in kept:
         if d_B is not None:
-            d_B[part] = torch.mm((u * factor).T, e).T  # twice as fast as e.T @ u with few columns
+            d_B[part] = torch.mm(scaled, e).T  # twice as fast as e.T @ u with few columns
         if d_scale is not None:
-            d_scale[part] = (e * factor * unscaled).sum(0)
+            d_scale[part] = (e * share * unscaled).sum(0)
     if d_B is not None:
         if scale is not None:
             d_B.mul_(scale.unsqueeze(1))
@@ -201,12 +261,16 @@ def token_nll(
     """
     if isinstance(factors, KeptFactors):
         return kept_nll(factors, labels)
-    n_outputs = weight.shape[0]
+    if softcap is None:
+        u, B = factors.low_rank if factors.low_rank is not None else (None, None)
+        given = (factors.inputs, u, B, factors.scale, weight, bias, labels)
+        total, picked, *_ = _summed(given, (False,) * 4)
+        nll: Tensor = total.log() - picked
+        return nll
     rows = torch.arange(len(labels), device=labels.device)
     parts = []
     picked = factors.inputs.new_zeros(len(labels))
-    for start in range(0, n_outputs, CHUNK_OUTPUTS):
-        part = slice(start, min(start + CHUNK_OUTPUTS, n_outputs))
+    for part in _chunks(len(weight)):
         chunk = Factors(
             factors.inputs,
             None if factors.low_rank is None else (factors.low_rank[0], factors.low_rank[1][part]),

@@ -132,7 +132,7 @@ def _bytes_in(folder: Path) -> int:
 def _kept(features: Features, split: Split, name: str, progress: Progress | None) -> KeptLogits | None:
     told = progress or (lambda what, done, total: None)
     for _ in range(2):
-        folder = published(name, lambda work: _write(features, split, work, told))
+        folder = published(name, lambda work: write_logits(features, split, work, told))
         found = _opened(folder / "logits.f32", features, split)
         if found is not None:
             return found
@@ -161,7 +161,15 @@ def _logits(features: Features, split: Split, positions: Tensor | slice) -> Tens
     return z.sub_(torch.logsumexp(z, 1, keepdim=True))
 
 
-def _write(features: Features, split: Split, work: Path, progress: Progress) -> None:
+def write_logits(features: Features, split: Split, work: Path, progress: Progress) -> None:
+    """Write a split's normalised logits.
+
+    Args:
+        features: the frozen output layer.
+        split: of the features.
+        work: an existing folder; ``logits.f32`` is written there.
+        progress: called with (what, done, total).
+    """
     n = len(split.labels)
     with (work / "logits.f32").open("wb", buffering=0) as file:
         for begin in range(0, n, TOKENS_PER_PASS):

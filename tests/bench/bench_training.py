@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from qpabench.targets.target import Factors
 from qpabench.training.build import Built, build
 from qpabench.training.features import Features, Split
 from qpabench.training.head import fast_loss, plain_loss
+from qpabench.training.kept import write_logits
+from qpabench.training.kept_loss import KeptLogits
 from qpabench.training.loop import train
 
 TOKENS, WIDTH, VOCABULARY = 511, 576, 49152  # one row of SmolLM2-135M at 512 tokens
@@ -83,10 +86,10 @@ def built(cell: Cell) -> Built:
     return made
 
 
-def our_step(cell: Cell) -> Callable[[], float]:
+def our_step(cell: Cell, given: Features | None = None) -> Callable[[], float]:
     """Return a function that trains a few steps and returns the seconds of one."""
-    made = built(cell)
-    whole = timed(lambda: train(made, features(), cell.train, cell.seed, None))
+    made, given = built(cell), given or features()
+    whole = timed(lambda: train(made, given, cell.train, cell.seed, None))
     return lambda: whole() / STEPS
 
 
@@ -143,7 +146,16 @@ def test_qpa_step(benchmark: Any, measured: list[Ratio], cells: dict[str, Cell])
         )
 
 
-def test_released_step(benchmark: Any, measured: list[Ratio], cells: dict[str, Cell]) -> None:
+def kept_features(folder: Path) -> Features:
+    """The same features with their logits on disk."""
+    given = features()
+    split = given.splits["train"]
+    write_logits(given, split, folder, lambda what, done, total: None)
+    kept = KeptLogits(folder / "logits.f32", VOCABULARY)
+    return replace(given, splits={"train": replace(split, kept=kept)})
+
+
+def test_released_step(benchmark: Any, measured: list[Ratio], cells: dict[str, Cell], tmp_path: Path) -> None:
     """The backbone runs in every step, the circuit on TorchQuantum, the head by autograd."""
     cell = cells["torchquantum (2048, 8)"]
     lacking = cell.model.options.missing()
@@ -164,7 +176,14 @@ def test_released_step(benchmark: Any, measured: list[Ratio], cells: dict[str, C
         loss.backward()
         optimizer.step()
 
-    seconds = take_turns(
-        benchmark, {"released": timed(released), "ours": our_step(cells["native (2048, 8)"])}, rounds=5
-    )
-    measured.append(ratio("step as released / our step", seconds["released"], seconds["ours"], "high", 8))
+    ours = cells["native (2048, 8)"]
+    rivals = {
+        "released": timed(released),
+        "ours": our_step(ours),
+        "kept": our_step(ours, kept_features(tmp_path)),
+    }
+    seconds = take_turns(benchmark, rivals, rounds=5)
+    (tmp_path / "logits.f32").unlink()
+    name = "step as released / our step"
+    measured.append(ratio(name, seconds["released"], seconds["ours"], "high", 8))
+    measured.append(ratio(f"{name}, kept logits", seconds["released"], seconds["kept"], "high", 60))

@@ -17,6 +17,8 @@ TOKENS, WIDTH, RANK = 9, 6, 3
 OUTPUTS = 2 * CHUNK_OUTPUTS + 117  # three chunks, the last one short
 #: rounding of float64 over some thousand terms
 TOLERANCE = 1e-11
+#: of a loss's gradients in float32, largest difference over largest entry
+FLOAT32 = 1e-5
 SWITCHES = list(itertools.product([False, True], repeat=4))
 
 
@@ -82,6 +84,28 @@ def test_fast_gradients_agree_where_exponentials_would_overflow() -> None:
     pairs = zip(layer.gradients(fast_loss(*given)), layer.gradients(plain_loss(*given)), strict=True)
     for found, expected in pairs:
         assert_same(found, expected)
+
+
+def test_a_step_does_not_touch_what_another_gave() -> None:
+    """Steps write their exponentials to the same memory, and their numbers of tokens differ."""
+    layer = Layer()
+    given = (layer.factors, layer.weight, layer.labels, layer.weights)
+    loss = fast_loss(*given)
+    for tokens in (4, 2 * TOKENS):
+        other = Factors(torch.ones(tokens, WIDTH, dtype=torch.float64))
+        fast_loss(other, layer.weight, torch.zeros(tokens).long(), torch.ones(tokens).double())
+    for found, expected in zip(layer.gradients(loss), layer.gradients(plain_loss(*given)), strict=True):
+        assert_same(found, expected)
+
+
+def test_float32_is_close_to_float64() -> None:
+    layer = Layer(size=3.0)
+    exact = plain_loss(layer.factors, layer.weight, layer.labels, layer.weights)
+    pair = [tensor.detach().float().requires_grad_() for tensor in layer.leaves]
+    factors = Factors(layer.factors.inputs.float(), (pair[0], pair[1]))
+    found = fast_loss(factors, layer.weight.float(), layer.labels, layer.weights.float())
+    for gradient, expected in zip(torch.autograd.grad(found, pair), layer.gradients(exact), strict=True):
+        assert float((gradient - expected).abs().max() / expected.abs().max()) < FLOAT32
 
 
 def test_fast_loss_agrees_where_only_part_of_a_low_rank_term_wants_a_gradient() -> None:

@@ -166,8 +166,8 @@ def test_targets_that_change_more_than_logits_go_without(target: str, tmp_path: 
 
 def test_logits_are_computed_once_for_all_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writes = []
-    write = kept._write
-    monkeypatch.setattr(kept, "_write", lambda *given: writes.append(1) or write(*given))
+    write = kept.write_logits
+    monkeypatch.setattr(kept, "write_logits", lambda *given: writes.append(1) or write(*given))
     for cell in cells_of(tmp_path, DIRECT + QPA, ("seeds=[0, 1]",)):
         assert features_of(cell).head_path == "kept-logits"
     assert len(writes) == 2  # train and test
@@ -200,7 +200,7 @@ def test_a_full_disk_only_costs_time(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def full(*given: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kept, "_write", full)
+    monkeypatch.setattr(kept, "write_logits", full)
     (cell,) = cells_of(tmp_path)
     assert features_of(cell).head_path == "one-pass"
     assert not files(tmp_path)
@@ -210,7 +210,9 @@ def test_logits_that_are_never_what_the_features_give_are_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        kept, "_write", lambda features, split, work, told: (work / "logits.f32").write_bytes(b"12345678")
+        kept,
+        "write_logits",
+        lambda features, split, work, told: (work / "logits.f32").write_bytes(b"12345678"),
     )
     assert features_of(cells_of(tmp_path)[0]).head_path == "one-pass"
 
