@@ -2,7 +2,8 @@
 
 Amplitudes are real where the circuit has RY rotations only. The backward pass is adjoint differentiation.
 Up to ``KEPT_QUBITS`` qubits the states of all layers are kept, so that the way back turns one state only;
-beyond, both states are uncomputed layer by layer, and memory is O(2**N) at any depth.
+beyond, both states are uncomputed layer by layer, and memory is O(2**N) at any depth. Where numba is there
+and quicker, ``fast`` does the same by compiled loops.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qpabench.circuits import fast
 from qpabench.circuits.backend import Backend
 from qpabench.circuits.circuit import Circuit
 from qpabench.circuits.layers import Plan, angle_gradient, compiled, factors
@@ -154,6 +156,11 @@ class _Probabilities(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, angles: Tensor, circuit: Circuit, keep: bool) -> Tensor:
+        ctx.circuit, ctx.fast = circuit, fast.chosen(circuit, angles.device)
+        if ctx.fast:
+            probabilities, state = fast.forward(circuit, angles)
+            ctx.save_for_backward(angles, state)
+            return probabilities.to(angles.dtype)
         plan = compiled(circuit, angles.device, angles.dtype, keep)
         with _suitable_threads(plan.n_qubits):
             blocks = factors(plan, angles)
@@ -165,6 +172,9 @@ class _Probabilities(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None]:
+        if ctx.fast:
+            angles, state = ctx.saved_tensors
+            return fast.gradient(ctx.circuit, angles, state, cotangent).to(angles.dtype), None, None
         state, kets, *blocks = ctx.saved_tensors
         plan: Plan = ctx.plan
         with _suitable_threads(plan.n_qubits):
@@ -227,3 +237,7 @@ class NativeBackend(Backend):
         """Return exact probabilities (with a gradient) or relative frequencies; see ``Backend``."""
         exact: Tensor = _Probabilities.apply(angles, circuit, True)  # type: ignore[no-untyped-call]
         return exact if shots is None else sample_frequencies(exact, shots, seed)
+
+    def describe(self, circuit: Circuit) -> dict[str, object]:
+        """Return which path runs this circuit: ``compiled`` or ``torch``."""
+        return {"path": "compiled" if fast.chosen(circuit, torch.device("cpu")) else "torch"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,6 +44,19 @@ def step(backend: str, n_qubits: int, n_layers: int, **asked: Any) -> Callable[[
     return run
 
 
+def in_torch(work: Callable[[], object]) -> Callable[[], object]:
+    """Return the same work without the compiled path."""
+
+    def run() -> None:
+        os.environ["QPABENCH_COMPILED"] = "0"
+        try:
+            work()
+        finally:
+            del os.environ["QPABENCH_COMPILED"]
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("n_qubits", "n_layers", "others", "target", "rounds"),
     [
@@ -65,17 +79,20 @@ def test_circuit(
 ) -> None:
     size = (n_qubits, n_layers)
     known = {"lightning": ("pennylane", {"device": "lightning.qubit"})}
-    rivals = {"native": timed(step("native", *size))}
+    rivals = {"native": timed(step("native", *size)), "native in torch": timed(in_torch(step("native", *size)))}
     for name in others:
         backend, asked = known.get(name, (name, {}))
         rivals[name] = timed(step(backend, *size, **asked))
-    rivals["native"]()  # compiles the circuit
+    for name in ("native", "native in torch"):
+        rivals[name]()  # compiles the circuit
     seconds = take_turns(benchmark, rivals, rounds, warm_up=rounds > FEW_ROUNDS)
     for name in others:
         aim = target if name == "torchquantum" else None
         measured.append(
             ratio(f"circuit {size}: {name} / native", seconds[name], seconds["native"], "high", aim)
         )
+    in_torch_name = f"circuit {size}: torchquantum / native in torch"
+    measured.append(ratio(in_torch_name, seconds["torchquantum"], seconds["native in torch"], "high", target))
 
 
 def test_noisy_gradient(benchmark: Any, measured: list[Ratio]) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from qpabench.circuits import ansatze
+from qpabench.circuits import ansatze, fast
 from qpabench.circuits.circuit import Circuit, Gate
 from qpabench.circuits.layers import layers, permutation
 from qpabench.circuits.native import (
@@ -25,6 +25,16 @@ DOUBLE = 1e-13  # rounding of a few hundred double-precision products
 STEP = 1e-5
 FINITE_DIFFERENCE = 1e-8  # second-order error STEP**2 plus rounding 1e-16 / STEP, with room
 ANSATZE = {"ry": ansatze.ry, "rx": ansatze.rx, "rxrz": ansatze.rxrz, "ryrz": ansatze.ryrz}
+
+
+@pytest.fixture(params=["compiled", "torch"], autouse=True)
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run every test on both paths, whatever is quicker."""
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+        monkeypatch.setattr(fast, "FASTER_QUBITS", 30)
+    monkeypatch.setenv("QPABENCH_COMPILED", str(int(request.param == "compiled")))
+    return str(request.param)
 
 
 def random_circuit(n_qubits: int, n_gates: int, seed: int) -> Circuit:

@@ -1,0 +1,206 @@
+"""The compiled path of the native state vector: which circuits take it, and the tables that its loops read.
+
+The mathematics is that of ``qpabench.circuits.native``: real amplitudes where the circuit has RY rotations
+only, adjoint differentiation on the way back, both states uncomputed, memory O(2**N) at any depth.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from types import ModuleType
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from qpabench.circuits.circuit import ROTATIONS, Circuit
+from qpabench.circuits.layers import layers, permutation
+
+BLOCK_QUBITS = 10  # two states of this size, each read and written, fit a first-level cache of 32 KiB
+SINGLE_BLOCK_QUBITS = 11  # a little more than a block is quicker in one than in two
+CACHE_LINE = 8  # numbers of 8 bytes
+FASTER_QUBITS = 12  # from here on the matrix products of the torch path are as quick
+
+
+@cache
+def _kernels() -> ModuleType | None:
+    """Import the loops with numba, which takes a second: not before a circuit runs."""
+    try:
+        from qpabench.circuits import kernels
+    except ImportError:
+        return None
+    return kernels
+
+
+def _loops() -> ModuleType:
+    kernels = _kernels()
+    assert kernels is not None
+    return kernels
+
+
+def chosen(circuit: Circuit, device: torch.device) -> bool:
+    """Say whether a circuit runs compiled: on the CPU, where it is quicker, with numba, if allowed.
+
+    Args:
+        circuit: any circuit.
+        device: of its angles.
+    """
+    return (
+        device.type == "cpu"
+        and circuit.n_qubits <= FASTER_QUBITS
+        and os.environ.get("QPABENCH_COMPILED", "1") != "0"
+        and _kernels() is not None
+    )
+
+
+@dataclass(frozen=True)
+class FastPlan:
+    """A circuit as tables for the compiled loops; ``kernels`` says what each is."""
+
+    above: int
+    planes: int
+    blocks: int
+    size: int
+    tiles: int
+    tile_size: int
+    angle: Tensor  # (R, N) index into the angles extended by one zero
+    n_angles: int
+    axes: Any
+    across: Any
+    starts: Any
+    starts_back: Any
+    which: Any
+    which_back: Any
+    last: Tensor  # (2**N,) the permutation that ends the circuit
+    last_inverse: Tensor
+
+    def state(self) -> Tensor:
+        """Return room for one state."""
+        return torch.empty(self.blocks, self.planes, _stride(self.blocks, self.size), dtype=torch.float64)
+
+    def halfway(self) -> Any:
+        """Return room for one state in tiles."""
+        stride = _stride(self.tiles, self.tile_size)
+        return torch.empty(self.tiles, self.planes, stride, dtype=torch.float64).numpy()
+
+
+def _stride(count: int, size: int) -> int:
+    return size if count <= 1 else size + CACHE_LINE
+
+
+@lru_cache(maxsize=64)
+def planned(circuit: Circuit) -> FastPlan:
+    """Prepare the tables of a circuit."""
+    n_qubits, steps = circuit.n_qubits, layers(circuit)
+    within = n_qubits if n_qubits <= SINGLE_BLOCK_QUBITS else BLOCK_QUBITS
+    above = n_qubits - within
+    size, rows = 1 << within, 1 << above
+    width = max(CACHE_LINE, size >> above)
+    tiles, tile_size = (size // width, rows * width) if above else (0, 0)
+    used = {axis for step in steps for axis in step.axes if axis >= 0}
+    planes = 1 if used <= {ROTATIONS.index("ry")} else 2
+    states = torch.arange(1 << n_qubits)
+    place = (states // size) * (planes * _stride(rows, size)) + states % size
+    order, across = states.view(1, -1), torch.empty(0, size, dtype=torch.long)
+    if above:
+        order = states.view(rows, tiles, width).transpose(0, 1).reshape(tiles, tile_size)
+        tile, column, row = torch.meshgrid(*map(torch.arange, (tiles, width, rows)), indexing="ij")
+        halfway = tile * (planes * _stride(tiles, tile_size)) + column * rows + row
+        across = halfway.permute(2, 0, 1).reshape(rows, size)
+    known: dict[tuple[tuple[int, int], ...], int] = {(): 0}
+    permutations = [states]
+    for step in steps:
+        if step.cx not in known:
+            known[step.cx] = len(permutations)
+            permutations.append(permutation(n_qubits, step.cx))
+    inverses = [torch.argsort(each) for each in permutations]
+    kinds = [known[step.cx] for step in steps]
+    angle = torch.tensor([step.angles for step in steps]).reshape(len(steps), n_qubits)
+    axes = torch.tensor([step.axes for step in steps]).reshape(len(steps), n_qubits)
+    last = kinds[-1] if kinds else 0
+    return FastPlan(
+        above=above,
+        planes=planes,
+        blocks=rows,
+        size=size,
+        tiles=tiles,
+        tile_size=tile_size,
+        angle=torch.where(angle < 0, circuit.n_angles, angle),
+        n_angles=circuit.n_angles,
+        axes=torch.where(axes < 0, ROTATIONS.index("ry"), axes).numpy(),
+        across=_table(across),
+        starts=_table(torch.stack([place[each][order] for each in permutations])),
+        starts_back=_table(torch.stack([place[each][order] for each in inverses])),
+        which=torch.tensor([0, *kinds[:-1]][: len(kinds)], dtype=torch.long).numpy(),
+        which_back=torch.tensor([*kinds[:-1], 0][-len(kinds) :], dtype=torch.long).numpy(),
+        last=permutations[last],
+        last_inverse=inverses[last],
+    )
+
+
+def _table(index: Tensor) -> Any:
+    """Unsigned, so that no index is looked at for being negative."""
+    return index.to(torch.int32).contiguous().numpy().view("uint32")
+
+
+def _turns(plan: FastPlan, angles: Tensor, sign: int) -> tuple[Any, Any]:
+    half = torch.cat([angles.double(), angles.new_zeros(1, dtype=torch.float64)])[plan.angle] / 2
+    return half.cos().numpy(), half.sin().mul_(sign).numpy()
+
+
+def forward(circuit: Circuit, angles: Float[Tensor, "n_angles"]) -> tuple[Tensor, Tensor]:
+    """Run a circuit.
+
+    Args:
+        circuit: any circuit.
+        angles: radians, on the CPU.
+
+    Returns:
+        The probabilities in float64, and the state for ``gradient``.
+    """
+    plan = planned(circuit)
+    start, spare = plan.state().zero_(), plan.state()
+    start[0, 0, 0] = 1
+    state = torch.from_numpy(
+        _loops().forward(
+            start.numpy(),
+            spare.numpy(),
+            plan.halfway(),
+            plan.above,
+            plan.which,
+            plan.starts,
+            plan.across,
+            plan.axes,
+            *_turns(plan, angles, 1),
+        )
+    )
+    squares = state[:, :, : plan.size].square()
+    return squares.sum(1).flatten()[plan.last], state
+
+
+def gradient(
+    circuit: Circuit, angles: Float[Tensor, "n_angles"], state: Tensor, cotangent: Float[Tensor, "n_states"]
+) -> Float[Tensor, "n_angles"]:
+    """Return d(cotangent . probabilities)/d(angles) in float64.
+
+    Args:
+        circuit: any circuit.
+        angles: radians, as given to ``forward``.
+        state: what ``forward`` returned; kept.
+        cotangent: by which the probabilities are weighted.
+    """
+    plan = planned(circuit)
+    weights = cotangent.double()[plan.last_inverse].view(plan.blocks, 1, plan.size)
+    bra = plan.state()
+    torch.mul(state[:, :, : plan.size], 2 * weights, out=bra[:, :, : plan.size])
+    slopes = _loops().backward(
+        state.clone().numpy(), plan.state().numpy(), plan.halfway(),
+        bra.numpy(), plan.state().numpy(), plan.halfway(),
+        plan.above, plan.which_back, plan.starts_back, plan.across,
+        plan.axes, *_turns(plan, angles, -1),
+    )  # fmt: skip
+    result = torch.zeros(plan.n_angles + 1, dtype=torch.float64)
+    return result.index_add_(0, plan.angle.flatten(), torch.from_numpy(slopes).flatten())[:-1]
