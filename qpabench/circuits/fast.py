@@ -20,9 +20,9 @@ from qpabench.circuits.circuit import ROTATIONS, Circuit
 from qpabench.circuits.layers import layers, permutation
 
 BLOCK_QUBITS = 10  # two states of this size, each read and written, fit a first-level cache of 32 KiB
-SINGLE_BLOCK_QUBITS = 11  # a little more than a block is quicker in one than in two
+SINGLE_BLOCK_QUBITS = 12  # so many are quicker in one block than in tiles and blocks
 CACHE_LINE = 8  # numbers of 8 bytes
-FASTER_QUBITS = 12  # from here on the matrix products of the torch path are as quick
+FASTER_QUBITS = 13  # beyond, the matrix products of the torch path are as quick
 
 
 @cache
@@ -81,8 +81,10 @@ class FastPlan:
         """Return room for one state."""
         return torch.empty(self.blocks, self.planes, _stride(self.blocks, self.size), dtype=torch.float64)
 
-    def halfway(self) -> Any:
-        """Return room for one state in tiles."""
+    def spare(self) -> Any:
+        """Return room for one state, in tiles if there are any."""
+        if not self.above:
+            return self.state().numpy()
         stride = _stride(self.tiles, self.tile_size)
         return torch.empty(self.tiles, self.planes, stride, dtype=torch.float64).numpy()
 
@@ -162,13 +164,12 @@ def forward(circuit: Circuit, angles: Float[Tensor, "n_angles"]) -> tuple[Tensor
         The probabilities in float64, and the state for ``gradient``.
     """
     plan = planned(circuit)
-    start, spare = plan.state().zero_(), plan.state()
+    start = plan.state().zero_()
     start[0, 0, 0] = 1
     state = torch.from_numpy(
         _loops().forward(
             start.numpy(),
-            spare.numpy(),
-            plan.halfway(),
+            plan.spare(),
             plan.above,
             plan.which,
             plan.starts,
@@ -197,8 +198,8 @@ def gradient(
     bra = plan.state()
     torch.mul(state[:, :, : plan.size], 2 * weights, out=bra[:, :, : plan.size])
     slopes = _loops().backward(
-        state.clone().numpy(), plan.state().numpy(), plan.halfway(),
-        bra.numpy(), plan.state().numpy(), plan.halfway(),
+        state.clone().numpy(), plan.spare(),
+        bra.numpy(), plan.spare(),
         plan.above, plan.which_back, plan.starts_back, plan.across,
         plan.axes, *_turns(plan, angles, -1),
     )  # fmt: skip

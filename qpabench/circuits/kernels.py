@@ -119,28 +119,16 @@ def _turn_both_blocks(kets, bras, table, ket, bra, axes, cos, sin, slopes):
 
 @_compiled
 @no_type_check
-def forward(
-    state,
-    spare,
-    halfway,
-    above,
-    which,
-    starts,
-    across,
-    axes,
-    cos,
-    sin,
-):
+def forward(state, spare, above, which, starts, across, axes, cos, sin):
     """Run all layers.
 
     Args:
         state: (blocks, planes, stride) float64, the start in the order of the basis; used up, as is spare.
-        spare: like state.
-        halfway: (tiles, planes, stride) for the qubits above a block, no tiles where there are none.
+        spare: like state; (tiles, planes, stride) if there are qubits above a block.
         above: how many qubits that is.
         which: (R,) by which start a layer reads: the permutation before it.
         starts: (permutations, tiles, size) where a tile is read; (permutations, 1, size) without tiles.
-        across: (blocks, size) where a block is read after the tiles.
+        across: (blocks, size) where a block is read after the tiles; empty without tiles.
         axes: (R, N) Pauli matrix of each rotation.
         cos: (R, N) of half its angle.
         sin: (R, N) likewise.
@@ -150,42 +138,27 @@ def forward(
     """
     for r in range(axes.shape[0]):
         start = starts[which[r]]
-        if not len(halfway):
+        if not above:
             _turn_block(state, start[0], spare[0], axes[r], cos[r], sin[r])
-        for tile in range(halfway.shape[0]):
-            _turn_block(state, start[tile], halfway[tile], axes[r, :above], cos[r, :above], sin[r, :above])
-        for block in range(across.shape[0]):
-            _turn_block(halfway, across[block], spare[block], axes[r, above:], cos[r, above:], sin[r, above:])
-        state, spare = spare, state
+            state, spare = spare, state
+            continue
+        for tile in range(spare.shape[0]):
+            _turn_block(state, start[tile], spare[tile], axes[r, :above], cos[r, :above], sin[r, :above])
+        for block in range(state.shape[0]):
+            _turn_block(spare, across[block], state[block], axes[r, above:], cos[r, above:], sin[r, above:])
     return state
 
 
 @_compiled
 @no_type_check
-def backward(
-    ket,
-    spare_ket,
-    halfway_ket,
-    bra,
-    spare_bra,
-    halfway_bra,
-    above,
-    which,
-    starts,
-    across,
-    axes,
-    cos,
-    sin,
-):
+def backward(ket, spare_ket, bra, spare_bra, above, which, starts, across, axes, cos, sin):
     """Take all layers back, last first.
 
     Args:
         ket: what ``forward`` returned; used up, as are all states.
-        spare_ket: like ket.
-        halfway_ket: as in ``forward``.
+        spare_ket: as in ``forward``.
         bra: likewise for the derivative with respect to the state.
-        spare_bra: like bra.
-        halfway_bra: like halfway_ket.
+        spare_bra: likewise.
         above: as in ``forward``.
         which: (R,) by which start a layer reads: the inverse of the permutation after it.
         starts: as in ``forward``, of the inverse permutations.
@@ -198,40 +171,24 @@ def backward(
         (R, N) derivative with respect to the angle of each rotation.
     """
     slopes = np.empty(axes.shape)
-    tile_slopes = np.empty((halfway_ket.shape[0], above))
-    block_slopes = np.empty((ket.shape[0], axes.shape[1] - above))
+    of_tiles = np.empty((spare_ket.shape[0], above))
+    of_blocks = np.empty((ket.shape[0], axes.shape[1] - above))
     for r in range(axes.shape[0] - 1, -1, -1):
-        start = starts[which[r]]
-        if not len(halfway_ket):
+        start, axis, c, s = starts[which[r]], axes[r], cos[r], sin[r]
+        if not above:
+            _turn_both_blocks(ket, bra, start[0], spare_ket[0], spare_bra[0], axis, c, s, slopes[r])
+            ket, spare_ket, bra, spare_bra = spare_ket, ket, spare_bra, bra
+            continue
+        for tile in range(of_tiles.shape[0]):
             _turn_both_blocks(
-                ket, bra, start[0], spare_ket[0], spare_bra[0], axes[r], cos[r], sin[r], slopes[r]
-            )
-        for tile in range(halfway_ket.shape[0]):
+                ket, bra, start[tile], spare_ket[tile], spare_bra[tile],
+                axis[:above], c[:above], s[:above], of_tiles[tile],
+            )  # fmt: skip
+        for block in range(of_blocks.shape[0]):
             _turn_both_blocks(
-                ket,
-                bra,
-                start[tile],
-                halfway_ket[tile],
-                halfway_bra[tile],
-                axes[r, :above],
-                cos[r, :above],
-                sin[r, :above],
-                tile_slopes[tile],
-            )
-        for block in range(across.shape[0]):
-            _turn_both_blocks(
-                halfway_ket,
-                halfway_bra,
-                across[block],
-                spare_ket[block],
-                spare_bra[block],
-                axes[r, above:],
-                cos[r, above:],
-                sin[r, above:],
-                block_slopes[block],
-            )
-        if len(halfway_ket):
-            slopes[r, :above] = tile_slopes.sum(0)
-            slopes[r, above:] = block_slopes.sum(0)
-        ket, spare_ket, bra, spare_bra = spare_ket, ket, spare_bra, bra
+                spare_ket, spare_bra, across[block], ket[block], bra[block],
+                axis[above:], c[above:], s[above:], of_blocks[block],
+            )  # fmt: skip
+        slopes[r, :above] = of_tiles.sum(0)
+        slopes[r, above:] = of_blocks.sum(0)
     return slopes

@@ -79,7 +79,10 @@ def test_circuit(
 ) -> None:
     size = (n_qubits, n_layers)
     known = {"lightning": ("pennylane", {"device": "lightning.qubit"})}
-    rivals = {"native": timed(step("native", *size)), "native in torch": timed(in_torch(step("native", *size)))}
+    rivals = {
+        "native": timed(step("native", *size)),
+        "native in torch": timed(in_torch(step("native", *size))),
+    }
     for name in others:
         backend, asked = known.get(name, (name, {}))
         rivals[name] = timed(step(backend, *size, **asked))
