@@ -17,7 +17,7 @@ class Job:
 
     Args:
         cell: what ``Cell.to_json`` gave.
-        features: key of the features it shares with other cells.
+        features: key of the features it shares with other cells; empty where it needs none.
         run_directory: where its record goes.
         fresh: run it although a record is there.
         checkpoint_minutes: of wall time between two checkpoints; 0: never.

@@ -69,7 +69,7 @@ class LocalExecutor(Executor):
                 return
             if job.features in busy or state.held.get(job.id, 0) > now:
                 continue
-            is_features = job.features not in state.ready
+            is_features = bool(job.features) and job.features not in state.ready
             target = compute_features if is_features else compute_cell
             mine, theirs = context.Pipe(duplex=False)
             process = context.Process(target=target, args=(theirs, job, self.jobs), daemon=True)

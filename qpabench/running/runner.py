@@ -13,6 +13,7 @@ from qpabench.records.record import Record
 from qpabench.records.store import MANIFEST_VERSION, RunDirectory
 from qpabench.running.executor import CHECKPOINT_MINUTES, Events, Executor, Job, Limits
 from qpabench.suite.plan import FAILURES, Plan, PlannedCell
+from qpabench.suite.variance import Point
 from qpabench.training.keys import features_key
 
 
@@ -114,6 +115,7 @@ def run_plan(
             "command": command,
             "cells": [planned.cell.id for planned in plan.cells],
             **({"verdict": plan.verdict} if plan.verdict else {}),
+            **({"variance": True} if plan.document.variance else {}),
             **({"members": list(plan.members)} if plan.members else {}),
             **({"figures": [dict(one) for one in plan.document.figures]} if plan.document.figures else {}),
             "select": {"validation": [p.cell.id for p in plan.cells if p.cell.select == "validation"]},
@@ -126,14 +128,19 @@ def run_plan(
         if planned.status in ("unsupported", "unavailable"):
             _record_refusal(directory, planned)
         elif planned.status == "run":
-            key = features_key(planned.cell)
-            queue.append(Job(planned.cell.to_json(), key, root.absolute(), fresh, minutes))
+            queue.append(Job(planned.cell.to_json(), _features(planned), root.absolute(), fresh, minutes))
     told = _Told(events, registry, directory)
     if queue:
         component = registry.find("executor", executor).entry.component()
         runner: Executor = component(jobs=jobs, limits=Limits(**limits))
         runner.run(queue, told)
     return _outcome(plan, directory, told.complaints)
+
+
+def _features(planned: PlannedCell) -> str:
+    """Return the key of the features a cell needs; empty for circuits on their own."""
+    cell = planned.cell.cell if isinstance(planned.cell, Point) else planned.cell
+    return "" if cell is None else features_key(cell)
 
 
 def _record_refusal(directory: RunDirectory, planned: PlannedCell) -> None:

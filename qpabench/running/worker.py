@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -24,15 +25,17 @@ from filelock import FileLock, Timeout
 from safetensors.torch import save
 
 from qpabench.errors import QpabenchError, UnavailableError, UnsupportedError, one_line
-from qpabench.hooks.manager import load_registry
+from qpabench.hooks.manager import Registry, load_registry
 from qpabench.randomness import derive_seed
 from qpabench.records.provenance import provenance, usable_cores
 from qpabench.records.record import Record, Status
 from qpabench.records.store import RunDirectory
 from qpabench.running.executor import Job
-from qpabench.suite.cell import Cell, cell_from_json
+from qpabench.suite.cell import Cell
+from qpabench.suite.variance import cell_of, is_point
 from qpabench.training.checkpoint import Checkpoints
 from qpabench.training.features import ensure_features, open_features
+from qpabench.training.gradient_variance import measure_point
 from qpabench.training.kept import with_kept
 from qpabench.training.live import features_of
 from qpabench.training.loop import run_cell
@@ -102,8 +105,10 @@ def compute_features(connection: Connection, job: Job, jobs: int) -> None:
     with _contained(job, "features"):
         torch.set_num_threads(threads_for(jobs))
         try:
-            cell = cell_from_json(job.cell, load_registry())
-            with_kept(open_features(ensure_features(cell, channel.progress)), cell, channel.progress)
+            cell = cell_of(job.cell, load_registry())
+            folder = ensure_features(cell, channel.progress)
+            if not is_point(job.cell):
+                with_kept(open_features(folder), cell, channel.progress)
         except BaseException as error:
             traceback.print_exc()
             channel.tell("refused", *verdict(error))
@@ -144,7 +149,15 @@ def _run_and_record(channel: Channel, directory: RunDirectory, job: Job, jobs: i
     if job.fresh:
         directory.remove_checkpoint(job.id)
     try:
-        cell = cell_from_json(job.cell, load_registry())
+        registry = load_registry()
+        if is_point(job.cell):
+            origin |= point_origin(job.cell, registry, threads)
+            drawn = measure_point(job.cell, registry, channel.progress)
+            timing: dict[str, Any] = {"started_at": started, "finished_at": _now(), "alone": jobs == 1}
+            timing["phases"] = drawn.phases
+            directory.write(Record(job.cell, "ok", "", drawn.metrics, timing, origin), drawn.series)
+            return
+        cell = cell_of(job.cell, registry)
         seed_global_streams(cell.seed)
         origin |= origin_of(cell, threads)
         features_started = time.perf_counter()
@@ -188,6 +201,14 @@ def origin_of(cell: Cell, threads: int) -> dict[str, Any]:
     if device.type == "cuda" and torch.cuda.is_available():
         origin["hardware"] = origin["hardware"] | {"gpu": torch.cuda.get_device_name(device)}
     return origin
+
+
+def point_origin(content: Mapping[str, Any], registry: Registry, threads: int) -> dict[str, Any]:
+    """Return the provenance of gradients drawn at random."""
+    if content["gradients"]["cell"] is not None:
+        return origin_of(cell_of(content, registry), threads)
+    source = str(registry.find("ansatz", content["ansatz"]).source)
+    return provenance({"ansatz": source}, threads=threads, seed=int(content["seed"]), protocol="none")
 
 
 def verdict(error: BaseException) -> tuple[Status, str]:

@@ -16,13 +16,14 @@ from typing import Any
 from qpabench.errors import InputError, nearest, one_line
 from qpabench.suite.files import bounded, parse_file
 from qpabench.suite.include import RESERVED, included_paths, read_figures
+from qpabench.suite.variance import Variance, read_variance
 from qpabench.suite.verdict import Asked, read_verdict
 
 COMPONENTS = ("model", "dataset", "target", "generator", "backend", "ansatz")
 TABLES = ("train", "evaluate")
 KEYS = (*COMPONENTS, *TABLES, "protocol", "seeds", "select")
 SUITE_KEYS = ("name", "title", "version", "summary")
-TOP_KEYS = ("suite", "include", "defaults", "matrix", "profiles", "limits", "figures", "verdict")
+TOP_KEYS = ("suite", "include", "defaults", "matrix", "profiles", "limits", "figures", "verdict", "variance")
 #: "validation": of cells that differ only in learning rates, the report marks the best on validation rows
 SELECT = ("none", "validation")
 PROTOCOLS = ("released-code", "paper-text")
@@ -45,6 +46,7 @@ class Document:
         verdict: what shall be decided, if anything.
         figures: what shall be drawn, each ``x`` and ``y``.
         members: the included suites, those they include among them.
+        variance: what shall be known of gradients at random initial angles; nothing is trained then.
     """
 
     source: str
@@ -59,6 +61,7 @@ class Document:
     verdict: Asked | None = None
     figures: tuple[Mapping[str, Any], ...] = ()
     members: tuple[Document, ...] = ()
+    variance: Variance | None = None
 
     @property
     def parts(self) -> tuple[Document, ...]:
@@ -111,17 +114,21 @@ def _read(
     chain = (*chain, path.resolve())
     includes = included_paths(source, path, content.get("include"), chain)
     given = content.get("matrix")
-    matrix = [] if includes and given is None else _matrix(source, "matrix", given)
+    variance = read_variance(source, content.get("variance"))
+    optional = includes or (variance is not None and variance.grids)
+    matrix = [] if optional and given is None else _matrix(source, "matrix", given)
     profiles = _table(source, "profiles", content.get("profiles", {}))
     overlay: Mapping[str, Any] = fallback or {}
     for other in profiles:
         checked = dict(_table(source, f"profiles.{other}", profiles[other]))
         replaced = checked.pop("matrix", None)
+        gradients_here = read_variance(source, checked.pop("variance", None))
         checked = dict(_experiment(source, f"profiles.{other}", checked))
         if replaced is not None:
             replaced = _matrix(source, f"profiles.{other}.matrix", replaced)
         if other == profile:
             overlay, matrix = checked, replaced or matrix
+            variance = gradients_here or variance
     if profile is not None and profile not in profiles and fallback is None:
         raise InputError(
             f"{source}: profile {one_line(repr(profile), 60)} isn't there; {nearest(profile, profiles)}"
@@ -131,6 +138,10 @@ def _read(
         member = _read(other_path, profile, settings, overlay, chain)
         members += [one for one in member.parts if one.tables]
     _as_members(source, name, members)
+    if variance is not None and (includes or any(content.get(key) for key in ("verdict", "figures"))):
+        raise InputError(
+            f"{source}: variance: found beside include, verdict or figures, expected a suite of its own"
+        )
     changes = [_setting(text) for text in settings]
     tables = tuple(_merge(source, defaults, table, overlay, changes) for table in matrix)
     return Document(
@@ -146,6 +157,7 @@ def _read(
         verdict=read_verdict(source, content.get("verdict")),
         figures=read_figures(source, content.get("figures")),
         members=tuple(members),
+        variance=variance,
     )
 
 
@@ -161,6 +173,11 @@ def _as_members(source: str, name: str, members: Sequence[Document]) -> None:
             raise InputError(
                 f"{source}: include: {one.source} has suite.name {one.name!r}, which is taken; "
                 "expected a name of its own for each file, included once"
+            )
+        if one.variance is not None:
+            raise InputError(
+                f"{source}: include: {one.source} has [variance], which an included file can't have; "
+                "run it by itself"
             )
         if one.verdict is not None:
             raise InputError(

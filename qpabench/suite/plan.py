@@ -13,6 +13,7 @@ from qpabench.suite.cell import Cell
 from qpabench.suite.document import Document, read_document
 from qpabench.suite.expand import MAX_CELLS, expand_parts
 from qpabench.suite.select import selection
+from qpabench.suite.variance import Point, points_of
 from qpabench.suite.verdict import resolve
 
 PlanStatus = Literal["run", "cached", "unsupported", "unavailable"]
@@ -30,7 +31,7 @@ class Finished(Protocol):
 class PlannedCell:
     """A cell and what would be done with it."""
 
-    cell: Cell
+    cell: Cell | Point
     status: PlanStatus
     reason: str
 
@@ -88,18 +89,25 @@ def make_plan(
     cells = list({cell.id: cell for _, own in parts for cell in own}.values())
     asked = document.verdict
     verdict = resolve(document.source, asked, cells) if asked is not None else {}
+    planned_cells: list[Cell | Point] = [*cells]
+    if document.variance is not None:
+        planned_cells = [*points_of(document.source, document.variance, cells, registry, max_cells)]
     if only:
         keep = selection(only)
-        kept = [cell for cell in cells if keep(cell)]
+        kept = [cell for cell in planned_cells if keep(cell)]
         if not kept:
-            raise InputError(f"--only {only!r}: none of the {len(cells)} cells matches; see `qpabench plan`")
-        cells = kept
+            raise InputError(
+                f"--only {only!r}: none of the {len(planned_cells)} cells matches; see `qpabench plan`"
+            )
+        planned_cells = kept
     look_up: Callable[[str], tuple[str, str] | None] = finished or (lambda cell_id: None)
     planned = []
     missing: dict[str, str | None] = {}
-    for cell in cells:
+    for cell in planned_cells:
         planned.append(_decide(cell, None if fresh else look_up(cell.id), retry_failed, missing))
-    return Plan(document, tuple(planned), verdict, _members(document, parts, {cell.id for cell in cells}))
+    return Plan(
+        document, tuple(planned), verdict, _members(document, parts, {cell.id for cell in planned_cells})
+    )
 
 
 def _members(
@@ -115,7 +123,7 @@ def _members(
 
 
 def _decide(
-    cell: Cell, found: tuple[str, str] | None, retry_failed: bool, missing: dict[str, str | None]
+    cell: Cell | Point, found: tuple[str, str] | None, retry_failed: bool, missing: dict[str, str | None]
 ) -> PlannedCell:
     if cell.unsupported:
         return PlannedCell(cell, "unsupported", cell.unsupported)

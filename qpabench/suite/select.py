@@ -9,13 +9,14 @@ from typing import Any
 
 from qpabench.errors import InputError, nearest, one_line
 from qpabench.suite.cell import Cell
+from qpabench.suite.variance import Point
 
 _TERM = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_.-]*)\s*(!=|<=|>=|=|<|>)\s*('[^']*'|\"[^\"]*\"|[^\s,]+)\s*")
 _JOINT = re.compile(r"\s*(,|\band\b)\s*")
 _EXAMPLE = "for instance 'generator=qpa and n_qubits>=8'"
 
 
-def selection(expression: str) -> Callable[[Cell], bool]:
+def selection(expression: str) -> Callable[[Cell | Point], bool]:
     """Compile an expression: comparisons joined by ``and`` or commas; text may hold ``*`` and ``?``.
 
     Args:
@@ -47,17 +48,19 @@ def selection(expression: str) -> Callable[[Cell], bool]:
             )
         position = joint.end()
 
-    def matches(cell: Cell) -> bool:
+    def matches(cell: Cell | Point) -> bool:
         fields = _fields(cell)
         return all(_holds(_look_up(fields, field), operator, value) for field, operator, value in terms)
 
     return matches
 
 
-def _fields(cell: Cell) -> Mapping[str, Any]:
+def _fields(cell: Cell | Point) -> Mapping[str, Any]:
     fields = dict(cell.summary())
     for choice in cell.choices:
         fields |= {f"{choice.entry.kind}.{key}": value for key, value in choice.options}
+    if isinstance(cell, Point):
+        return fields
     fields |= {f"train.{key}": value for key, value in cell.train}
     fields |= {f"evaluate.{key}": value for key, value in cell.evaluate}
     return fields
