@@ -25,6 +25,8 @@ plugin_app = typer.Typer(help="Write and check plugins.", no_args_is_help=True, 
 app.add_typer(plugin_app, name="plugin")
 
 INTERRUPTED = 130
+#: where a report is read from
+PAGES = ("report.md", "gradient-variance.md")
 #: click's error for a wrong command line; some versions of typer bring click along under another name
 _UsageError: Any = typer.BadParameter.__bases__[0]
 

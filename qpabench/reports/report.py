@@ -17,6 +17,8 @@ from qpabench.reports.groups import Context
 from qpabench.reports.markdown import Markdown, code, escape, render
 from qpabench.reports.run import Run, load_run
 from qpabench.reports.style import plain_style, svg_and_png
+from qpabench.reports.variance_files import FIGURES as VARIANCE_FIGURES
+from qpabench.reports.variance_files import variance_files
 from qpabench.reports.verdict_files import FIGURES as VERDICT_FIGURES
 from qpabench.reports.verdict_files import NAME as VERDICT
 from qpabench.reports.verdict_files import verdict_files
@@ -27,7 +29,8 @@ _FIGURES = ("perplexity", "loss", "time")
 def write_report(root: Path) -> list[Path]:
     """Write ``report.md``, ``figures/``, ``results.csv`` and ``results.parquet`` from the records.
 
-    Where the suite asks for a verdict, ``verdict.md`` too. Where it includes others, ``report.md`` is a front
+    Where the suite asks for gradients at random angles, ``gradient-variance.md`` in place of ``report.md``.
+    Where it asks for a verdict, ``verdict.md`` too. Where it includes others, ``report.md`` is a front
     page, each included suite has a file of its own, and ``published.md`` has the paper's tables.
 
     Args:
@@ -46,6 +49,8 @@ def write_report(root: Path) -> list[Path]:
         "results.csv": results.to_csv(found),
         "results.parquet": results.to_parquet(found),
     }
+    if run.manifest.get("variance"):
+        return _written(root, {**variance_files(run, root), **files})
     parts = {str(one["name"]): load_run(root, one) for one in members.members_of(run.manifest)}
     for name, part in parts.items():
         files[f"{name}.md"] = _page(part, root, f"{name}-", files, everything=False).encode()
@@ -55,6 +60,10 @@ def write_report(root: Path) -> list[Path]:
     else:
         files["report.md"] = _page(run, root, "", files, everything=True).encode()
     files |= verdict_files(run)
+    return _written(root, files)
+
+
+def _written(root: Path, files: Mapping[str, bytes]) -> list[Path]:
     _remove_stale(root, files)
     for name, content in files.items():
         write_atomically(root / name, content)
@@ -177,7 +186,7 @@ def _remove_stale(root: Path, files: Mapping[str, bytes]) -> None:
         (root / VERDICT).unlink(missing_ok=True)
     members.remove_stale_pages(root, files)
     folder = root / "figures"
-    for stem in (*_FIGURES, *VERDICT_FIGURES):
+    for stem in (*_FIGURES, *VERDICT_FIGURES, *VARIANCE_FIGURES):
         for suffix in ("svg", "png"):
             for path in [*folder.glob(f"{stem}.{suffix}"), *folder.glob(f"{stem}-[0-9]*.{suffix}")]:
                 if f"figures/{path.name}" not in files:
