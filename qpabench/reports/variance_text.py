@@ -40,14 +40,14 @@ def _paragraph(own: Sequence[Ladder]) -> Markdown:
             parts.append(f"{_said(outcome, symbol)} for {listed}.")
     heavy = [one for one in own if one.heavy]
     if heavy:
+        where = ", ".join(f"{one.ansatz} at {one.heavy} of {len(one.points)} sizes" for one in heavy)
         listed = "; ".join(
             f"{one.ansatz} {_said(one.median.outcome, symbol)} ({numbers(one.median, symbol)})"
             for one in heavy
         )
         parts.append(
-            f"Where one draw makes more than {100 * HEAVY:.0f} % of a variance, it says little of a typical draw "
-            f"({', '.join(f'{one.ansatz} at {one.heavy} of {len(one.points)} sizes' for one in heavy)}); "
-            f"by the median over draws: {listed}."
+            f"Where one draw makes more than {100 * HEAVY:.0f} % of a variance, it says little of a typical "
+            f"draw ({where}); by the median over draws: {listed}."
         )
     zeros = [f"{one.ansatz} at {symbol} = {', '.join(map(str, one.zeros))}" for one in own if one.zeros]
     if zeros:
@@ -158,7 +158,7 @@ def _short(value: float, digits: int = 1) -> str:
 
 
 RULE = (
-    f"**Outcome:** *exponential* or *polynomial* where its AIC is lower by {DECISIVE:g} or more, the interval "
-    "of that difference over draws lies on one side of zero, and a constant's AIC is higher by "
+    f"**Outcome:** *exponential* or *polynomial* where its AIC is lower by {DECISIVE:g} or more, the "
+    "interval of that difference over draws lies on one side of zero, and a constant's AIC is higher by "
     f"{DECISIVE:g} or more; *constant* where a constant has the lowest AIC; else *undecided*."
 )

@@ -30,7 +30,7 @@ from qpabench.suite.cell import Cell
 from qpabench.suite.variance import cell_of
 from qpabench.targets.target import Factors
 from qpabench.training.build import build
-from qpabench.training.features import Features, Split
+from qpabench.training.features import Features, Split, ensure_features, open_features
 from qpabench.training.head import fast_loss
 from qpabench.training.live import features_of
 
@@ -80,7 +80,7 @@ def measure_point(content: Mapping[str, Any], registry: Registry, progress: Prog
         }
     else:
         cell = cell_of(content, registry)
-        features = features_of(cell, progress)
+        features = _features(cell, progress)
         squares, size = loss_gradients(cell, features, int(asked["tokens"]), draws, seed, progress)
         found = {"loss": squares}
     for name, squares in found.items():
@@ -179,6 +179,14 @@ def loss_gradients(
         }
         progress("gradients", draw + 1, draws)
     return found, size
+
+
+def _features(cell: Cell, progress: Progress) -> Features:
+    """Return stored features; logits kept for training, at all of its rows, are of no use here."""
+    if not cell.target.options.is_on_head:  # type: ignore[attr-defined]
+        return features_of(cell, progress)
+    device = torch.device(cell.model.options.device)  # type: ignore[attr-defined]
+    return open_features(ensure_features(cell, progress)).on(device)
 
 
 class FrozenHead:
