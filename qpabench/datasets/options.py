@@ -13,6 +13,7 @@ from pydantic import Field
 from qpabench import hub
 from qpabench.datasets import files
 from qpabench.hooks.entries import DatasetOptions
+from qpabench.paths import LocalPath
 
 INSTALL = 'python -m pip install "qpabench[hub]"'
 
@@ -20,9 +21,9 @@ INSTALL = 'python -m pip install "qpabench[hub]"'
 class TextOptions(DatasetOptions):
     """Text or parquet files given in the suite, one line = one row."""
 
-    train: str = Field(min_length=1, description="file, relative to the current folder")
-    validation: str | None = Field(default=None, min_length=1, description="file for choosing settings")
-    test: str = Field(min_length=1, description="file")
+    train: LocalPath = Field(min_length=1, description="file, relative to the current folder")
+    validation: LocalPath | None = Field(default=None, min_length=1, description="file for choosing settings")
+    test: LocalPath = Field(min_length=1, description="file")
 
     def files(self) -> dict[str, list[Path]]:
         """Return the files by split."""
@@ -47,7 +48,7 @@ class TextOptions(DatasetOptions):
 class PublishedOptions(DatasetOptions):
     """A dataset from the hub (by the ``datasets`` library) or from a local folder."""
 
-    path: str | None = Field(
+    path: LocalPath | None = Field(
         default=None, min_length=1, description="local folder with train, validation and test files"
     )
 

@@ -161,7 +161,9 @@ def _entry_points() -> list[tuple[Source, EntryPoint]]:
         for point in distribution.entry_points:
             if point.group == GROUP:
                 name = _distribution_name(distribution)
-                source = Source(point.name, name, distribution.version)
+                source = Source(
+                    one_line(point.name, 100), one_line(name, 100), one_line(distribution.version, 40)
+                )
                 found.setdefault((name, point.name), (source, point))
     return sorted(found.values(), key=lambda pair: (pair[0].distribution != "qpabench", pair[0].distribution))
 
@@ -242,6 +244,11 @@ def _checked(hook: str, wanted: type[Entry], given: object) -> Iterable[Entry]:
             raise PluginError(
                 f"{hook} gave the name {one_line(entry.name, 60)!r}, "
                 "expected lower case letters, digits and hyphens"
+            )
+        if not isinstance(entry.summary, str) or not entry.summary.isprintable():
+            raise PluginError(
+                f"{hook}: summary of {entry.name!r} is {one_line(repr(entry.summary), 60)}, "
+                "expected one line of text"
             )
         if entry.name in seen:
             raise PluginError(f"{hook} gave {entry.name!r} twice, expected each name once")

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from qpabench import hub
 from qpabench.hooks.entries import ModelOptions
 from qpabench.models import weights
+from qpabench.paths import LocalPath
 
 REPO = r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$"
 
@@ -17,7 +18,7 @@ REPO = r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$"
 class PretrainedOptions(ModelOptions):
     """A causal language model from the hub or from a local folder."""
 
-    path: str | None = Field(
+    path: LocalPath | None = Field(
         default=None, min_length=1, description="local folder (config.json, weights, tokenizer)"
     )
     revision: str = Field(default="main", min_length=1, description="branch, tag or commit on the hub")

@@ -65,7 +65,9 @@ def safetensors_problem(file: Path) -> str | None:
         try:
             header: dict[str, Any] = json.loads(stream.read(header_bytes))
             ends = [value["data_offsets"][1] for name, value in header.items() if name != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            if not all(type(end) is int for end in ends):
+                raise ValueError
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             return f"{file} has a damaged header; {again}"
     expected = 8 + header_bytes + max(ends, default=0)
     if size < expected:
@@ -77,7 +79,7 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     """Return ``config.json`` of a folder, or None when there is no readable one."""
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return config if isinstance(config, dict) else None
 
@@ -85,7 +87,8 @@ def read_config(folder: Path) -> dict[str, Any] | None:
 def head_shape(folder: Path) -> tuple[int, int] | None:
     """Return (d_in, d_out) of ``lm_head`` as ``config.json`` gives it; None when it doesn't say."""
     config = read_config(folder) or {}
-    config = {**config, **(config.get("text_config") or {})}
+    inner = config.get("text_config")
+    config = {**config, **(inner if isinstance(inner, dict) else {})}
     names = ("word_embed_proj_dim", "hidden_size", "n_embd", "d_model")
     width = next((config[name] for name in names if isinstance(config.get(name), int)), None)
     vocabulary = config.get("vocab_size")
@@ -110,7 +113,7 @@ def _weight_files(folder: Path) -> tuple[list[Path], list[str]]:
             continue
         try:
             named = sorted(set(json.loads((folder / index).read_text("utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return [], [f"list of {index} (it is damaged)"]
         return (
             [folder / name for name in named if (folder / name).is_file()],

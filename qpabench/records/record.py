@@ -79,6 +79,26 @@ def content_hash(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def strict_json(text: str) -> Any:
+    """Read JSON whose numbers are finite and fit into 64 bits, as all that is written here.
+
+    Raises:
+        ValueError: it isn't that.
+    """
+
+    def whole(digits: str) -> int:
+        if len(digits) > 20 or not -(2**63) <= int(digits) < 2**63:
+            raise ValueError(f"found {one_line(digits, 40)}, expected a number within 64 bits")
+        return int(digits)
+
+    def real(digits: str) -> float:
+        if not math.isfinite(number := float(digits)):
+            raise ValueError(f"found {one_line(digits, 40)}, expected a finite number")
+        return number
+
+    return json.loads(text, parse_int=whole, parse_float=real, parse_constant=real)
+
+
 def from_json(text: str) -> Record:
     """Read a record.
 
@@ -90,9 +110,9 @@ def from_json(text: str) -> Record:
         NewerFormatError: written by a newer qpabench.
     """
     try:
-        content = json.loads(text)
+        content = strict_json(text)
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"not JSON ({error}); delete it to run the cell again") from error
+        raise RecordError(f"not JSON ({one_line(error)}); delete it to run the cell again") from error
     if not isinstance(content, dict):
         raise RecordError("found no JSON object; delete it to run the cell again")
     version = content.get("schema_version")

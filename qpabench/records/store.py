@@ -16,10 +16,9 @@ import hashlib
 import io
 import json
 import os
-import re
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qpabench.errors import InputError, NewerFormatError, RecordError, one_line
-from qpabench.records.record import Record, from_json
+from qpabench.records.manifest import problem
+from qpabench.records.record import Record, from_json, strict_json
 
 Series = Mapping[str, NDArray[Any]]
 SERIES, STATE = "npz", "safetensors"
@@ -37,7 +37,6 @@ MANIFEST_VERSION = 1
 #: a small archive can unpack to any size
 MOST_SERIES_BYTES = 2**30
 RESUMABLE = ("timeout", "out-of-memory", "unavailable")  # a cell goes on once what stopped it is mended
-_ID = re.compile(r"[0-9a-f]{16}")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -218,7 +217,7 @@ class RunDirectory:
         """
         path = self.root / "run.json"
         try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
+            manifest = strict_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise InputError(
                 f"{self.root}: found no run.json; expected a directory made by `qpabench run`"
@@ -233,9 +232,10 @@ class RunDirectory:
                 f"{path}: found schema_version {one_line(version, 40)}, this qpabench reads up to "
                 f"{MANIFEST_VERSION}; upgrade qpabench"
             )
-        cells = manifest.get("cells") if isinstance(manifest, dict) else None
-        if not isinstance(cells, Sequence) or not all(isinstance(c, str) and _ID.fullmatch(c) for c in cells):
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("cells"), list):
             raise InputError(f"{path}: found no list of cell ids; run the suite again to restore it")
+        if found := problem(manifest):
+            raise InputError(f"{path}: {found}; run the suite again to restore it")
         return dict(manifest)
 
     def _beside(self, cell_id: str, ending: str) -> bytes | None:

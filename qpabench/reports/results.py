@@ -7,9 +7,11 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from qpabench.errors import one_line
 from qpabench.records.record import Record
 from qpabench.reports.groups import canonical, flat
 
+_FORMULA = ("=", "+", "-", "@")
 Columns = dict[str, list[Any]]
 
 
@@ -25,10 +27,14 @@ def columns(records: Sequence[Record]) -> Columns:
 
 
 def to_csv(found: Columns) -> bytes:
-    """Return the table as CSV; what is absent is an empty cell."""
+    """Return the table as CSV; what is absent is an empty cell.
+
+    Control characters are shown as escapes; text that a spreadsheet would take for a formula gets an
+    apostrophe in front. The Parquet file has both as they are.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(found)
+    writer.writerow([_text(name) for name in found])
     for row in zip(*found.values(), strict=True):
         writer.writerow(["" if value is None else _text(value) for value in row])
     return buffer.getvalue().encode(errors="backslashreplace")
@@ -78,4 +84,7 @@ def _arrow_type(values: Sequence[Any]) -> Any:
 
 
 def _text(value: object) -> str:
-    return repr(value) if isinstance(value, float) else str(value)
+    if not isinstance(value, str):
+        return repr(value) if isinstance(value, float) else str(value)
+    shown = one_line(value, len(value) * 10 + 1)
+    return f"'{shown}" if shown.startswith(_FORMULA) else shown

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from qpabench.errors import InputError
+from qpabench.errors import InputError, one_line
 from qpabench.hooks.manager import Registry
-from qpabench.suite.cell import Cell
+from qpabench.suite.cell import Cell, Choice
 from qpabench.suite.document import Document, read_document
 from qpabench.suite.expand import MAX_CELLS, expand_parts
 from qpabench.suite.select import selection
@@ -97,7 +97,8 @@ def make_plan(
         kept = [cell for cell in planned_cells if keep(cell)]
         if not kept:
             raise InputError(
-                f"--only {only!r}: none of the {len(planned_cells)} cells matches; see `qpabench plan`"
+                f"--only {one_line(only, 80)!r}: none of the {len(planned_cells)} cells matches; "
+                "see `qpabench plan`"
             )
         planned_cells = kept
     look_up: Callable[[str], tuple[str, str] | None] = finished or (lambda cell_id: None)
@@ -122,6 +123,14 @@ def _members(
     return tuple(members)
 
 
+def _missing(choice: Choice) -> str | None:
+    """Ask a component what it lacks; one that can't say isn't there."""
+    try:
+        return choice.options.missing()
+    except Exception as error:  # a plugin's own code
+        return f"cannot tell what is missing ({type(error).__name__}: {one_line(error, 160)})"
+
+
 def _decide(
     cell: Cell | Point, found: tuple[str, str] | None, retry_failed: bool, missing: dict[str, str | None]
 ) -> PlannedCell:
@@ -137,7 +146,7 @@ def _decide(
             return PlannedCell(cell, "cached", f"{status} earlier: {reason} (--retry-failed runs it again)")
     for choice in cell.choices:
         if choice.identity not in missing:
-            missing[choice.identity] = choice.options.missing()
+            missing[choice.identity] = _missing(choice)
         lacking = missing[choice.identity]
         if lacking:
             return PlannedCell(cell, "unavailable", f"{choice.entry.kind} {choice.name}: {lacking}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from qpabench.errors import InputError, PluginError, QpabenchError, UnsupportedError, one_line
+from qpabench.errors import InputError, PluginError, UnsupportedError, one_line
 from qpabench.hooks.entries import (
     DatasetOptions,
     GeneratorEntry,
@@ -180,8 +180,9 @@ class Resolver:
             ]
             fingerprint = ""
             if isinstance(resolved, (ModelOptions, DatasetOptions)):
-                # what is published under a name keeps its identity while it isn't here yet
-                with contextlib.suppress(OSError, QpabenchError):
+                # what is published under a name keeps its identity while it isn't here yet; the plan says
+                # of what can't be read that it is unavailable
+                with contextlib.suppress(Exception):
                     fingerprint = resolved.fingerprint()
             self._choices[key] = Choice(
                 entry=registered.entry,

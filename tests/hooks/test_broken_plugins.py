@@ -67,6 +67,15 @@ BROKEN = {
         HOOK + f"def qpabench_backends():\n    yield {ENTRY.format(name='../Mine')}\n",
         "qpabench_backends gave the name '../Mine', expected lower case letters, digits and hyphens",
     ),
+    "gives a summary that colours the terminal": (
+        HOOK + "def qpabench_backends():\n"
+        "    yield BackendEntry(name='a', summary='\\x1b[31mred', load='a:b')\n",
+        r"summary of 'a' is '\x1b[31mred', expected one line of text",
+    ),
+    "raises an escape": (
+        "raise RuntimeError('\\x1b[2J\\u202e')\n",
+        r"RuntimeError: \x1b[2J\u202e",
+    ),
     "gives one name twice": (
         HOOK + f"def qpabench_backends():\n    yield from [{ENTRY.format(name='a')}] * 2\n",
         "qpabench_backends gave 'a' twice, expected each name once",

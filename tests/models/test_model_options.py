@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from qpabench.models import weights
 from qpabench.models.options import (
     Gemma2BOptions,
     Gemma22BOptions,
@@ -137,3 +138,17 @@ def test_fingerprint_of_a_folder_does_not_depend_on_where_it_lies(gpt2_folder):
     before = HuggingFaceOptions(path=str(gpt2_folder)).fingerprint()
     moved = gpt2_folder.rename(gpt2_folder.with_name("moved"))
     assert HuggingFaceOptions(path=str(moved)).fingerprint() == before
+
+
+@pytest.mark.parametrize("config", ["[" * 100_000, '{"text_config": [1], "n_embd": "x"}', "null"])
+def test_config_of_another_shape_gives_no_width(gpt2_folder: Path, config: str) -> None:
+    (gpt2_folder / "config.json").write_text(config)
+    assert weights.head_shape(gpt2_folder) is None
+
+
+@pytest.mark.parametrize(
+    "header", [b'{"a": {"data_offsets": [0, "x"]}}', b"[" * 20_000, b'{"a": {"data_offsets": 3}}']
+)
+def test_safetensors_header_of_another_shape_is_damage(gpt2_folder: Path, header: bytes) -> None:
+    (gpt2_folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    assert "damaged header" in str(weights.folder_problem(gpt2_folder))

@@ -74,6 +74,13 @@ def test_metric_that_is_no_finite_number_is_refused() -> None:
         from_json(_edited(metrics={"perplexity_masked": float("nan")}))
 
 
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1e999", "-Infinity", str(2**63)])
+def test_number_beyond_64_bits_anywhere_is_refused(number: str) -> None:
+    text = GOLDEN.read_text(encoding="utf-8").replace('"n_trainable": 199680', f'"n_trainable": {number}')
+    with pytest.raises(RecordError, match=r"not JSON \(found .*; delete it"):
+        from_json(text)
+
+
 def test_timing_that_is_no_object_is_refused() -> None:
     with pytest.raises(RecordError, match="timing or provenance"):
         from_json(_edited(timing=[1, 2]))

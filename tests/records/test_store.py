@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,6 +194,26 @@ def test_manifest_of_a_newer_format_is_refused_with_advice(tmp_path: Path) -> No
         RunDirectory(tmp_path).manifest()
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("title", 3),
+        ("version", -1),
+        ("select", {"validation": 3}),
+        ("verdict", {"margin_nats": "a\x1b", "families": []}),
+        ("verdict", {"margin_nats": 0, "families": []}),
+        ("verdict", {"margin_nats": 0.1, "families": [{"name": "q", "cell": [3], "against": []}]}),
+        ("members", [{"name": "../x", "cells": []}]),
+        ("figures", [{"x": 1, "y": []}]),
+    ],
+)
+def test_manifest_with_a_wrong_type_is_refused_in_one_line(tmp_path: Path, key: str, value: Any) -> None:
+    RunDirectory(tmp_path).write_manifest({"suite": "x", "cells": [ID], key: value})
+    with pytest.raises(InputError, match=rf"run\.json: {key}.*: found .*; run the suite again") as refused:
+        RunDirectory(tmp_path).manifest()
+    assert str(refused.value).isprintable()
+
+
 def test_manifest_nested_too_deeply_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("[" * 100_000, encoding="utf-8")
     with pytest.raises(InputError, match="cannot read"):
@@ -202,7 +223,7 @@ def test_manifest_nested_too_deeply_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cells", ['["../../etc"]', '"0123"', "[1]", "{}", "null"])
 def test_manifest_with_odd_cell_ids_is_refused(tmp_path: Path, cells: str) -> None:
     (tmp_path / "run.json").write_text(f'{{"suite": "x", "cells": {cells}}}', encoding="utf-8")
-    with pytest.raises(InputError, match="no list of cell ids"):
+    with pytest.raises(InputError, match=r"no list of cell ids|cells\.0: found .*; run the suite again"):
         RunDirectory(tmp_path).manifest()
 
 

@@ -9,6 +9,7 @@ from planted import planted_failure, planted_record, planted_run
 
 from qpabench.reports.markdown import Markdown, code, escape, table
 from qpabench.reports.report import write_report
+from qpabench.reports.results import to_csv
 
 HOSTILE = "a|b `c` <script>x</script> *d* _e_ [f](http://g) $h$ & \x1b[31m\n# i \u202e ~j~ 日本"
 
@@ -69,3 +70,18 @@ def test_hostile_label_can_be_drawn(tmp_path: Path) -> None:
 def test_text_that_is_no_unicode_can_be_exported(tmp_path: Path) -> None:
     paths = write_report(planted_run(tmp_path, planted_failure("broken", reason="lone \ud800 surrogate")))
     assert all(path.exists() for path in paths)
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-cmd|' /C calc'!A0", "@SUM(A1)", "\t=1+1", " =1+1", "\r\n=1"]
+)
+def test_csv_holds_no_formula(text: str) -> None:
+    header, row = to_csv({f"={text}": [text], "label": ["fine"], "n": [-1.5]}).decode().splitlines()
+    assert header.lstrip('"').startswith("'=")
+    assert not row.lstrip('"').startswith(("=", "+", "-", "@"))
+    assert row.endswith(",fine,-1.5")
+
+
+def test_csv_shows_control_characters_and_keeps_one_line_a_record() -> None:
+    content = to_csv({"label": ["\x1b[31mred\nnext\u202e"]}).decode()
+    assert content == "label\n\\x1b[31mred\\nnext\\u202e\n"

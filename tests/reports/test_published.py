@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from planted import planted_failure, planted_record, planted_run
 
+from qpabench.errors import InputError
 from qpabench.records.record import Record
 from qpabench.reports.published import count_agrees, counted, nearest_measured, published
 from qpabench.reports.published_tables import beside, pauli_readout
@@ -191,11 +192,13 @@ def test_the_differences_come_from_the_options_in_use(tmp_path: Path) -> None:
         assert f"**{unsaid}" not in text
 
 
-def test_a_member_that_is_not_one_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["../../escape", "a/b", "", "a\n", "x" * 101, "[red]"])
+def test_a_member_whose_name_is_no_file_name_is_refused(name: str, tmp_path: Path) -> None:
     one = like_published("one")
-    members = [{"name": "../../escape", "cells": [one.id]}, "nonsense", {"name": "no-cells"}]
-    written = write_report(planted_run(tmp_path, one, members=members))
-    assert not [path for path in written if "escape" in path.as_posix()]
+    planted_run(tmp_path / "run", one, members=[{"name": name, "cells": [one.id]}])
+    with pytest.raises(InputError, match=r"members\.0\.name: found"):
+        write_report(tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_suites_page_has_its_published_numbers_measured_or_not(tmp_path: Path) -> None:
