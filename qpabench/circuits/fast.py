@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qpabench.circuits.ansatze import ry
 from qpabench.circuits.circuit import ROTATIONS, Circuit
 from qpabench.circuits.layers import layers, permutation
 
@@ -54,6 +55,15 @@ def chosen(circuit: Circuit, device: torch.device) -> bool:
         and os.environ.get("QPABENCH_COMPILED", "1") != "0"
         and _kernels() is not None
     )
+
+
+def warm_up() -> None:
+    """Load the loops, or compile them if this installation never did; quick where they aren't used."""
+    circuit = ry(2, 1)
+    angles = torch.zeros(circuit.n_angles, dtype=torch.float64)
+    if chosen(circuit, angles.device):
+        probabilities, state = forward(circuit, angles)
+        gradient(circuit, angles, state, probabilities)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class LocalExecutor(Executor):
     def run(self, jobs: Sequence[Job], events: Events) -> None:
         """Run every job; see ``Executor``."""
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["qpabench.running.worker"])
+        context.set_forkserver_preload(["qpabench.running.preloaded"])
         state = _State(list(jobs))
         try:
             while state.waiting or state.running:
