@@ -71,6 +71,10 @@ class FreeGenerator(MappedGenerator):
         self.logits = nn.Parameter(torch.log(-torch.log1p(-draws).clamp(max=-1e-12)))
         self.fix_start()
 
+    def as_angles(self) -> nn.Parameter:
+        """Return the logits."""
+        return self.logits
+
     def probabilities(self) -> Float[Tensor, "n_states"]:
         """Return the softmax of the logits."""
         return torch.softmax(self.logits, 0)
@@ -96,6 +100,10 @@ class AnglesMlpGenerator(MappedGenerator):
         self.register_buffer("first", first, persistent=False)
         self.register_buffer("second", second / spread * LOG_SPREAD, persistent=False)
         self.fix_start()
+
+    def as_angles(self) -> nn.Parameter:
+        """Return the network's inputs."""
+        return self.inputs
 
     def probabilities(self) -> Float[Tensor, "n_states"]:
         """Return the network's softmax."""

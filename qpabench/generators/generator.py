@@ -70,6 +70,10 @@ class Generator(nn.Module, ABC):
             self.streams[purpose] = torch.Generator().manual_seed(seed)
         return self.streams[purpose]
 
+    def as_angles(self) -> nn.Parameter | None:
+        """Return what ``learning_rate_theta`` is for: the angles, or what a control trains in their place."""
+        return self.theta()
+
     def fix_start(self) -> None:
         """With ``start = "zero"``, keep the initial value of the tensors marked so as constants to subtract.
 

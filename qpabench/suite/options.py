@@ -19,7 +19,12 @@ class TrainOptions(Options):
     epochs: int = Field(default=3, ge=0, le=100_000, description="passes over the training rows")
     max_steps: int | None = Field(default=None, ge=1, description="stop after so many steps")
     learning_rate: float = Field(default=1e-5, gt=0, le=100)
-    learning_rate_theta: float | None = Field(default=None, gt=0, le=100, description="absent: learning_rate")
+    learning_rate_theta: float | None = Field(
+        default=None,
+        gt=0,
+        le=100,
+        description="of the angles, or of what a control trains in their place; absent: learning_rate",
+    )
     batch_size: int = Field(default=1, ge=1, le=4096, description="rows a step")
     scheduler: Literal["linear", "cosine", "constant"] = "linear"
     warmup_steps: int = Field(default=0, ge=0)

@@ -185,14 +185,15 @@ def train(
     """
     generator, split = built.generator, features.splits["train"]
     theta = generator.theta()
-    others = [p for p in generator.parameters() if p is not theta and p.requires_grad]
+    angles = generator.as_angles()
+    others = [p for p in generator.parameters() if p is not angles and p.requires_grad]
     trained = theta is not None and theta.requires_grad
     searched = theta if trained and options.theta_optimizer != "adamw" else None
     if searched is not None:
         searched.requires_grad_(False)
     groups: list[dict[str, Any]] = [{"params": others, "lr": options.learning_rate}] if others else []
-    if theta is not None and theta.requires_grad:
-        groups.append({"params": [theta], "lr": options.learning_rate_theta or options.learning_rate})
+    if angles is not None and angles.requires_grad:
+        groups.append({"params": [angles], "lr": options.learning_rate_theta or options.learning_rate})
     optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
     n_steps = count_steps(split, options)
     schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -28,6 +28,7 @@ RIVALS = {
     "vera": '{ name = "vera", rank = 8 }',
     "uni-lora": '{ name = "uni-lora", rank = 2, budget = 100 }',
     "fourierft": '{ name = "fourierft", budget = 100 }',
+    "tinylora": '{ name = "tinylora", rank = 4, budget = 16 }',
 }
 DIRECT = '{ name = "direct", init = "target" }'
 #: float32 sums in another order
@@ -83,3 +84,19 @@ def test_a_rival_trains_as_planned(tmp_path: Path, name: str) -> None:
     cell, result = trained(tmp_path, RIVALS[name], DIRECT, "train.epochs=3", "train.learning_rate=1e-1")
     assert result.metrics["perplexity_padded"] < result.metrics["base_perplexity_padded"]
     assert result.metrics["n_trainable"] == cell.n_trainable
+
+
+@pytest.mark.parametrize(
+    ("name", "trained_there"), [("qpa", "angles"), ("free", "logits"), ("angles-mlp", "inputs")]
+)
+def test_what_stands_for_the_angles_has_their_learning_rate(
+    name: str, trained_there: str, tmp_path: Path
+) -> None:
+    """The first step of AdamW moves each number by the learning rate."""
+    rate = 0.5
+    settings = f"train.learning_rate_theta={rate}", "train.scheduler=constant"
+    _, before = trained(tmp_path, LORA, CONTROLS[name], "train.epochs=0", *settings)
+    _, after = trained(tmp_path, LORA, CONTROLS[name], "train.max_steps=1", *settings)
+    moved = {key: (after.state[key] - value).abs().max().item() for key, value in before.state.items()}
+    assert moved.pop(trained_there) == pytest.approx(rate, rel=0.01)
+    assert 0 < max(moved.values()) < 0.01

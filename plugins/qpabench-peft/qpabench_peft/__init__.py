@@ -1,16 +1,16 @@
-"""Rivals of QPA at small budgets: VeRA, Uni-LoRA and FourierFT as targets."""
+"""Rivals of QPA at small budgets: VeRA, Uni-LoRA, FourierFT and TinyLoRA as targets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from qpabench import TargetEntry, hookimpl
-from qpabench_peft.options import FourierFtOptions, UniLoraOptions, VeraOptions
+from qpabench_peft.options import FourierFtOptions, TinyLoraOptions, UniLoraOptions, VeraOptions
 
 
 @hookimpl
 def qpabench_targets() -> Iterable[TargetEntry]:
-    """Return the three methods."""
+    """Return the four methods."""
     return [
         TargetEntry(
             name="vera",
@@ -29,5 +29,11 @@ def qpabench_targets() -> Iterable[TargetEntry]:
             summary="spectral coefficients of the update at random frequencies",
             load="qpabench_peft.targets:FourierFtTarget",
             options=FourierFtOptions,
+        ),
+        TargetEntry(
+            name="tinylora",
+            summary="a tiny trained vector between frozen singular vectors of the layer",
+            load="qpabench_peft.targets:TinyLoraTarget",
+            options=TinyLoraOptions,
         ),
     ]

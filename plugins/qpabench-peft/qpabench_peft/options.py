@@ -9,6 +9,9 @@ from pydantic import Field
 
 from qpabench import LayerShape, TargetOptions, TensorSpec, UnsupportedError
 
+#: fixed projections larger than this (a gigabyte) are refused
+MOST_PROJECTED = 2**28
+
 
 class VeraOptions(TargetOptions):
     """Delta W = diag(b) B diag(d) A with A and B frozen and random.
@@ -79,6 +82,37 @@ class FourierFtOptions(TargetOptions):
         n_frequencies = layer.d_in * layer.d_out
         _within(self.budget, n_frequencies, f"the layer has {n_frequencies} frequencies")
         return (TensorSpec("spectrum", (self.budget,), init="zeros", zero_at_start=True),)
+
+
+class TinyLoraOptions(TargetOptions):
+    """Delta W = U sqrt(S) R sqrt(S) V^T with R = sum_i v_i P_i: U S V^T the leading part of W, P_i random.
+
+    Source: Morris et al., Learning to Reason in 13 Parameters (arXiv 2602.04118), as PEFT has it: S split
+    evenly, P_i ~ N(0, 1 / r). Differs: the sign of each singular vector is fixed (its largest entry in V is
+    positive), where PEFT's is whatever its decomposition returns.
+    """
+
+    rank: int = Field(default=2, ge=1, le=1024)
+    budget: int = Field(default=64, ge=1, description="trained numbers; beyond rank^2 no update is new")
+    projection_key: int = Field(default=42, ge=0, lt=2**63, description="draws the projections")
+
+    always_told: ClassVar[tuple[str, ...]] = ("rank", "budget")
+
+    def specs(self, layer: LayerShape) -> tuple[TensorSpec, ...]:
+        """Return ``v`` (budget,).
+
+        Raises:
+            UnsupportedError: the rank is larger than the layer, or the projections too large to hold.
+        """
+        most_rank = min(layer.d_in, layer.d_out)
+        if self.rank > most_rank:
+            raise UnsupportedError(
+                f"rank {self.rank} is larger than the layer ({layer.d_out} x {layer.d_in}); "
+                f"expected at most {most_rank}"
+            )
+        most = MOST_PROJECTED // self.rank**2
+        _within(self.budget, most, f"projections of rank {self.rank} are kept up to {MOST_PROJECTED} numbers")
+        return (TensorSpec("v", (self.budget,), init="zeros", zero_at_start=True),)
 
 
 def _within(budget: int, most: int, why: str) -> None:

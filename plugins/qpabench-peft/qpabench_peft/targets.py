@@ -11,7 +11,9 @@ from torch import Tensor
 
 from qpabench import LayerShape
 from qpabench.targets.target import Factors, Target
-from qpabench_peft.options import FourierFtOptions, UniLoraOptions, VeraOptions
+from qpabench_peft.options import FourierFtOptions, TinyLoraOptions, UniLoraOptions, VeraOptions
+
+ROWS_AT_A_TIME = 8192  # of a weight that is turned into float64
 
 
 class VeraTarget(Target):
@@ -149,6 +151,71 @@ class FourierFtTarget(Target):
     def peft_tensors(self, weight: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the coefficients."""
         return {"fourierft_spectrum": tensors["spectrum"]}
+
+
+class TinyLoraTarget(Target):
+    """TinyLoRA: a small matrix between frozen factors of the weight, out of one trained vector."""
+
+    def __init__(self, options: TinyLoraOptions, layer: LayerShape) -> None:
+        super().__init__(options, layer)
+        self.options = options
+        random = torch.Generator().manual_seed(options.projection_key)
+        shape = (options.budget, options.rank, options.rank)
+        self.P = torch.normal(0.0, options.rank**-0.5, shape, generator=random)
+        self._frozen: tuple[Tensor, Tensor] | None = None
+
+    def prepare(self, weight: Tensor) -> None:
+        """Decompose the frozen weight."""
+        self._frozen = _leading_factors(weight, self.options.rank)
+
+    def lora(self, weight: Tensor, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return R A (r, d) and B (V, r), with A = sqrt(S) V^T and B = U sqrt(S)."""
+        if self._frozen is None:
+            self.prepare(weight)
+        assert self._frozen is not None
+        A, B = (factor.to(weight) for factor in self._frozen)
+        v = tensors["v"]
+        R = torch.einsum("i,ijk->jk", v, self.P.to(v))
+        return R @ A, B
+
+    def factors(
+        self,
+        inputs: Tensor,
+        positions: Tensor,
+        weight: Tensor,
+        tensors: Mapping[str, Tensor],
+        random: torch.Generator | None,
+    ) -> Factors:
+        """Return u = x A^T R^T and B; see ``Target``."""
+        A, B = self.lora(weight, tensors)
+        return Factors(inputs, low_rank=(inputs @ A.T, B))
+
+    def peft_config(self) -> dict[str, Any]:
+        """Return what loads as plain LoRA: once trained, the factors are just that."""
+        return {"peft_type": "LORA", "r": self.options.rank, "lora_alpha": self.options.rank}
+
+    def peft_tensors(self, weight: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return both factors."""
+        A, B = self.lora(weight, tensors)
+        return {"lora_A.weight": A, "lora_B.weight": B}
+
+
+def _leading_factors(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Return A = sqrt(S) V^T (r, d) and B = U sqrt(S) (V, r) of the leading singular values.
+
+    From the eigenvectors of W^T W in float64: a vocabulary is long, and all of U would be as large as W.
+    """
+    with torch.no_grad():
+        gram = sum(
+            (part.double().T @ part.double() for part in weight.split(ROWS_AT_A_TIME)),
+            start=weight.new_zeros(weight.shape[1], weight.shape[1], dtype=torch.float64),
+        )
+        values, vectors = torch.linalg.eigh(gram)
+        V = vectors.flip(1)[:, :rank]
+        largest = V.gather(0, V.abs().argmax(0, keepdim=True))
+        V = V * largest.sign()
+        root = values.flip(0)[:rank].clamp(min=torch.finfo(torch.float64).tiny) ** 0.25  # sqrt(S)
+        return (V * root).T.to(weight), ((weight @ V.to(weight)) / root).to(weight)
 
 
 def _he_uniform(shape: tuple[int, int], random: torch.Generator) -> Tensor:
