@@ -39,6 +39,7 @@ MaxCells = Annotated[int, typer.Option(min=1, help="refuse suites that cross to 
 Directory = Annotated[Path, typer.Argument(help="a run directory", show_default=False)]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="run cells that failed earlier again")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="run every cell again, also those with a record")]
+Jobs = Annotated[int, typer.Option(min=1, help="cells at a time")]
 Offline = Annotated[bool, typer.Option("--offline", help="never ask the hub")]
 
 
@@ -70,7 +71,7 @@ def run(
     only: Only = None,
     out: Out = None,
     executor: Annotated[str, typer.Option(help="where cells run")] = "local",
-    jobs: Annotated[int, typer.Option(min=1, help="cells at a time")] = 1,
+    jobs: Jobs = 1,
     retry_failed: RetryFailed = False,
     fresh: Fresh = False,
     max_cells: MaxCells = 10_000,
@@ -143,14 +144,32 @@ def plan(
     fresh: Fresh = False,
     max_cells: MaxCells = 10_000,
     offline: Offline = False,
+    jobs: Jobs = 1,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="measure this machine for the estimate; kept in the cache")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="a list of objects")] = False,
 ) -> None:
-    """Show every cell: run, cached, unsupported, unavailable and why. Needs neither weights nor network."""
+    """Show every cell: run, cached, unsupported, unavailable and why; and what it would take here.
+
+    Needs neither weights nor network.
+    """
     _offline(offline)
+    from qpabench.costs import kept
+    from qpabench.costs.estimate import costs
+    from qpabench.costs.summary import summary
+    from qpabench.running.executor import threads_for
+
     _, planned, _, _ = _planned(
         suite, profile, settings, only, out, max_cells, retry_failed=retry_failed, fresh=fresh
     )
-    rows = [cell.to_json() for cell in planned.cells]
+    cells, threads = [one.cell for one in planned.cells], threads_for(jobs)
+    calibration = kept.calibrate(cells, threads) if calibrate else kept.kept(threads)
+    estimates = costs(cells, calibration)
+    rows = [
+        {**one.to_json(), "estimate": cost.to_json()}
+        for one, cost in zip(planned.cells, estimates, strict=True)
+    ]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
@@ -166,6 +185,9 @@ def plan(
         "reason": "reason",
     }
     _print_table(list(columns.values()), [[_shown(row[key]) for key in columns] for row in rows])
+    typer.echo("")
+    for line in summary(planned.cells, estimates, jobs=jobs, threads=threads):
+        typer.echo(one_line(line, 400))
 
 
 @app.command()

@@ -55,6 +55,12 @@ class PublishedOptions(DatasetOptions):
     repo: ClassVar[str]
     #: the column of a table that holds the text
     column: ClassVar[str] = "text"
+    #: lines of each split on the hub
+    n_lines: ClassVar[Mapping[str, int]] = {}
+
+    def published_rows(self) -> Mapping[str, int]:
+        """Return the lines of each split on the hub; nothing of a local folder or of blocks."""
+        return self.n_lines if self.path is None and self.rows == "lines" else {}
 
     def revision_used(self) -> str:
         """Return the branch, tag or commit on the hub."""
@@ -129,6 +135,7 @@ class WikiText2Options(PublishedOptions):
     revision: str = Field(default="main", min_length=1, description="branch, tag or commit on the hub")
 
     repo: ClassVar[str] = "Salesforce/wikitext"
+    n_lines: ClassVar[Mapping[str, int]] = {"train": 36718, "validation": 3760, "test": 4358}
     #: rows of the published data end in a line end, which the released code encodes too
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {"released-code": {"line_end": True}}
 
@@ -163,6 +170,7 @@ class PtbOptions(PublishedOptions):
 
     repo: ClassVar[str] = "ptb-text-only/ptb_text_only"
     column: ClassVar[str] = "sentence"
+    n_lines: ClassVar[Mapping[str, int]] = {"train": 42068, "validation": 3370, "test": 3761}
 
     def revision_used(self) -> str:
         """Return the branch: that of the parquet files, because dataset scripts are no longer run."""

@@ -193,6 +193,10 @@ class ModelOptions(Options):
         """Return (d_in, d_out) of ``lm_head`` without loading weights; None when that isn't known."""
         return None
 
+    def n_parameters(self) -> int | None:
+        """Return how many numbers the model has, a tied ``lm_head`` counted once; None if not known."""
+        return None
+
     def source(self) -> str | None:
         """Return where transformers finds the weights: repository or folder; None where there is neither."""
         return None
@@ -218,6 +222,10 @@ class DatasetOptions(Options):
     train_rows: int | None = Field(default=None, ge=1, description="rows kept, evenly spaced; absent: all")
     validation_rows: int | None = Field(default=None, ge=1)
     test_rows: int | None = Field(default=None, ge=1)
+
+    def published_rows(self) -> Mapping[str, int]:
+        """Return how many rows each split has as published, where that is known without reading it."""
+        return {}
 
     def fingerprint(self) -> str:
         """Identify the text: a release, or a hash of the files."""

@@ -88,6 +88,7 @@ class KnownModelOptions(PretrainedOptions):
 
     repo: ClassVar[str]
     known_shape: ClassVar[tuple[int, int]]
+    known_parameters: ClassVar[int]
 
     def repository(self) -> str:
         """Return the repository on the hub."""
@@ -96,6 +97,10 @@ class KnownModelOptions(PretrainedOptions):
     def shape(self) -> tuple[int, int]:
         """Return (d_in, d_out) of ``lm_head`` as published."""
         return self.known_shape
+
+    def n_parameters(self) -> int:
+        """Return how many numbers the published model has."""
+        return self.known_parameters
 
     def missing(self) -> str | None:
         """Say whether weights are absent, cut short or those of another model."""
@@ -116,6 +121,7 @@ class Gpt2Options(KnownModelOptions):
 
     repo: ClassVar[str] = "openai-community/gpt2"
     known_shape: ClassVar[tuple[int, int]] = (768, 50257)
+    known_parameters: ClassVar[int] = 124_439_808
     family: ClassVar[str | None] = "gpt-2"
 
 
@@ -124,6 +130,7 @@ class Gpt2XlOptions(KnownModelOptions):
 
     repo: ClassVar[str] = "openai-community/gpt2-xl"
     known_shape: ClassVar[tuple[int, int]] = (1600, 50257)
+    known_parameters: ClassVar[int] = 1_557_611_200
     family: ClassVar[str | None] = "gpt-2"
 
 
@@ -132,6 +139,7 @@ class Gemma2BOptions(KnownModelOptions):
 
     repo: ClassVar[str] = "google/gemma-2b"
     known_shape: ClassVar[tuple[int, int]] = (2048, 256000)
+    known_parameters: ClassVar[int] = 2_506_172_416
     family: ClassVar[str | None] = "gemma"
 
 
@@ -140,6 +148,7 @@ class Gemma22BOptions(KnownModelOptions):
 
     repo: ClassVar[str] = "google/gemma-2-2b"
     known_shape: ClassVar[tuple[int, int]] = (2304, 256000)
+    known_parameters: ClassVar[int] = 2_614_341_888
     family: ClassVar[str | None] = "gemma"
 
 

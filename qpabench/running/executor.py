@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from qpabench.records.provenance import usable_cores
+
 CHECKPOINT_MINUTES = 5.0  # where a suite's limits say nothing
+
+
+def threads_for(jobs: int) -> int:
+    """Return the threads of one worker when that many run side by side."""
+    return max(1, usable_cores() // jobs)
 
 
 @dataclass(frozen=True)

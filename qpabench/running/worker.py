@@ -27,10 +27,10 @@ from safetensors.torch import save
 from qpabench.errors import QpabenchError, UnavailableError, UnsupportedError, one_line
 from qpabench.hooks.manager import Registry, load_registry
 from qpabench.randomness import derive_seed
-from qpabench.records.provenance import provenance, usable_cores
+from qpabench.records.provenance import provenance
 from qpabench.records.record import Record, Status
 from qpabench.records.store import RunDirectory
-from qpabench.running.executor import Job
+from qpabench.running.executor import Job, threads_for
 from qpabench.suite.cell import Cell
 from qpabench.suite.variance import cell_of, is_point
 from qpabench.training.checkpoint import Checkpoints
@@ -64,11 +64,6 @@ class Channel:
         if now - self._last >= SECONDS_BETWEEN_MESSAGES or done == total:
             self._last = now
             self.tell("progress", what, done, total, loss)
-
-
-def threads_for(jobs: int) -> int:
-    """Return the threads of one worker when that many run side by side."""
-    return max(1, usable_cores() // jobs)
 
 
 def seed_global_streams(seed: int) -> None:

