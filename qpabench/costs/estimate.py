@@ -13,6 +13,7 @@ from qpabench.costs.work import Rows, Work, rows_of, tokens_read, work_of
 from qpabench.hooks.entries import LayerShape, Ledger, ModelOptions
 from qpabench.suite.cell import Cell
 from qpabench.suite.variance import Point
+from qpabench.training.budget import budget_bytes
 from qpabench.training.keys import features_key
 
 FLOAT_BYTES = 4
@@ -82,6 +83,7 @@ def costs(cells: Iterable[Cell | Point], calibration: Calibration) -> list[Cost]
     """
     known: dict[tuple[str, str, int], Rows | str] = {}
     charged: set[str] = set()
+    budget = budget_bytes()
     found = []
     for cell in cells:
         if isinstance(cell, Point):
@@ -100,14 +102,16 @@ def costs(cells: Iterable[Cell | Point], calibration: Calibration) -> list[Cost]
             found.append(Cost(unknown=rows))
             continue
         try:
-            found.append(_cost(cell, rows, calibration, with_features=key not in charged and not rows.there))
+            found.append(
+                _cost(cell, rows, calibration, budget, with_features=key not in charged and not rows.there)
+            )
             charged.add(key)
         except _UnknownError as error:
             found.append(Cost(unknown=str(error)))
     return found
 
 
-def _cost(cell: Cell, rows: Rows, calibration: Calibration, *, with_features: bool) -> Cost:
+def _cost(cell: Cell, rows: Rows, calibration: Calibration, budget: int, *, with_features: bool) -> Cost:
     layer, ledger, work = pieces.layer_of(cell), cell.ledger, work_of(cell, rows)
     assert ledger is not None
     process = _measured(calibration, pieces.PROCESS, "this machine")
@@ -122,6 +126,8 @@ def _cost(cell: Cell, rows: Rows, calibration: Calibration, *, with_features: bo
         drawn_once = _at(points["step"], ledger, cell.backend.name) if cell.n_theta else 0.0
         step += drawn_once if ledger.trains_theta else forward
     features = _features_seconds(cell, rows, layer, head, calibration) if with_features else 0.0
+    if "kept" in head and FLOAT_BYTES * layer.d_out * _positions(cell, rows, work) <= budget:
+        head = {**head, **head["kept"]}
     return Cost(
         features_seconds=features,
         train_seconds=work.steps * (_head_seconds(head, "train", layer, work.tokens_per_step) + step),
@@ -146,6 +152,11 @@ def _features_seconds(
     return 2 * backbone * read / float(rate) + _head_seconds(head, "eval", layer, scored)
 
 
+def _positions(cell: Cell, rows: Rows, work: Work) -> int:
+    """Return how many positions the features hold, training rows and padding included."""
+    return work.tokens_measured + rows.rows["train"] * (pieces.layer_of(cell).n_positions - 1)
+
+
 def _measure_seconds(head: Mapping[str, Any], layer: LayerShape, work: Work) -> float:
     """Return the seconds of scoring after training: in parts as large as a draw leaves them."""
     parts = max(1, work.draws)
@@ -159,10 +170,10 @@ def _head_seconds(head: Mapping[str, Any], what: str, layer: LayerShape, tokens:
     start = max(0.0, short - slope * few)
     if slope == 0:  # noise of a busy machine
         slope, start = long / many, 0.0
-    return (start + slope * tokens) * layer.d_out / float(head["outputs"])
+    return float((start + slope * tokens) * layer.d_out / head["outputs"])
 
 
-def _at(points: Sequence[Sequence[float]], ledger: Ledger, name: str) -> float:
+def _at(points: Sequence[Sequence[Any]], ledger: Ledger, name: str) -> float:
     """Return the seconds of a circuit: as measured, or along a power of L and an exponential of N.
 
     Args:
@@ -174,7 +185,7 @@ def _at(points: Sequence[Sequence[float]], ledger: Ledger, name: str) -> float:
     n_qubits, n_layers = ledger.n_qubits, ledger.n_layers or 1
     for n, layers, seconds in points:
         if (n, layers) == (n_qubits, n_layers):
-            return seconds
+            return float(seconds)
     import numpy as np
 
     near = sorted({p[0] for p in points}, key=lambda n: abs(n - n_qubits))[:NEAR_SIZES]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -26,7 +27,9 @@ from qpabench.generators.generator import GeneratorContext
 from qpabench.hooks.entries import AnsatzEntry, BackendEntry, BackendOptions, LayerShape, TargetOptions
 from qpabench.hooks.manager import load_registry
 from qpabench.suite.cell import Cell, cell_from_json
+from qpabench.targets.target import Factors, Target
 from qpabench.training.head import fast_loss, token_nll
+from qpabench.training.kept_loss import KeptFactors, KeptLogits
 
 #: tokens of the two passes from which a head's time a token and its start follow
 TOKENS = (16, 128)
@@ -95,27 +98,53 @@ def _head(cell: Cell) -> dict[str, Any]:
     target.prepare(weight)
     leaves = {spec.name: (torch.randn(spec.shape) / 100).requires_grad_() for spec in options.specs(layer)}
     random = torch.Generator().manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "logits.f32"
+        path.write_bytes(torch.randn(TOKENS[-1], outputs).numpy().tobytes())
+        kept = KeptLogits(path, outputs) if getattr(target, "adds_to_logits", False) else None
+        return {
+            "outputs": outputs,
+            "tokens": list(TOKENS),
+            **_passes(target, leaves, weight, random, None),
+            **({"kept": _passes(target, leaves, weight, random, kept)} if kept else {}),
+        }
+
+
+def _passes(
+    target: Target,
+    leaves: Mapping[str, Tensor],
+    weight: Tensor,
+    random: torch.Generator,
+    kept: KeptLogits | None,
+) -> dict[str, list[float]]:
+    """Return the seconds of training and of scoring each number of tokens, with or without kept logits."""
     train, measured = [], []
     for tokens in TOKENS:
-        inputs = torch.randn(tokens, whole.d_in)
-        positions = torch.arange(tokens) % whole.n_positions
-        labels = torch.arange(tokens) % outputs
+        inputs = torch.randn(tokens, weight.shape[1])
+        positions = torch.arange(tokens) % target.layer.n_positions
+        labels = torch.arange(tokens) % len(weight)
         weights = torch.full((tokens,), 1 / tokens)
 
-        def step(
-            inputs: Tensor = inputs, places: Tensor = positions, y: Tensor = labels, w: Tensor = weights
-        ) -> None:
-            loss = fast_loss(target.factors(inputs, places, weight, leaves, random), weight, y, w)
+        def factors(
+            random: torch.Generator | None, h: Tensor = inputs, places: Tensor = positions
+        ) -> Factors:
+            found = target.factors(h, places, weight, leaves, random)
+            if kept is None or found.low_rank is None:
+                return found
+            return KeptFactors(h, found.low_rank, source=kept, positions=slice(0, len(h)))
+
+        def step(of: Any = factors, y: Tensor = labels, w: Tensor = weights) -> None:
+            loss = fast_loss(of(random), weight, y, w)
             if loss.requires_grad:
                 loss.backward()
 
-        def score(inputs: Tensor = inputs, places: Tensor = positions, y: Tensor = labels) -> None:
+        def score(of: Any = factors, y: Tensor = labels) -> None:
             with torch.no_grad():
-                token_nll(target.factors(inputs, places, weight, leaves, None), weight, y)
+                token_nll(of(None), weight, y)
 
         train.append(_seconds(step))
         measured.append(_seconds(score))
-    return {"outputs": outputs, "tokens": list(TOKENS), "train": train, "eval": measured}
+    return {"train": train, "eval": measured}
 
 
 def _generator(cell: Cell) -> dict[str, Any]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from qpabench.reports.figures import LOG_FROM_RATIO, Drawn, families_of, legend_below
 from qpabench.reports.groups import Context, Group
 from qpabench.reports.metrics import metric
 from qpabench.reports.numbers import significant
+from qpabench.reports.published_points import Points, points_of, split_far
 from qpabench.reports.statistics import mean_and_spread
 from qpabench.reports.style import (
     GREY,
@@ -21,10 +23,15 @@ from qpabench.reports.style import (
     WIDTH_INCHES,
     figure_text,
     readable_log,
+    short,
 )
 
 #: an axis of these is linear: a logarithm is in them already
 _LINEAR = ("n_qubits",)
+#: of published points, one for each model or condition
+STARS = ("*", "h")
+#: an axis of these has ticks at whole numbers
+_DISCRETE = ("n_qubits", "n_layers", "target.rank")
 _TITLES = {
     "n_trainable": "trainable parameters",
     "n_qubits": "qubits N",
@@ -50,12 +57,13 @@ _AXIS_OF = {
 }
 
 
-def draw_asked(context: Context, asked: Mapping[str, object]) -> Drawn | None:
-    """Draw one figure of ``[[figures]]`` from one context's cells.
+def draw_asked(context: Context, asked: Mapping[str, object], suite: object = None) -> Drawn | None:
+    """Draw one figure of ``[[figures]]`` from one context's cells, with the points that the paper prints.
 
     Args:
         context: cells that may be compared.
         asked: ``x`` and ``y`` as in the manifest.
+        suite: its name, by which published values say whose figure they belong to.
 
     Returns:
         The figure; None where no cell has what it shows.
@@ -69,14 +77,17 @@ def draw_asked(context: Context, asked: Mapping[str, object]) -> Drawn | None:
     figure = Figure(figsize=(WIDTH_INCHES, 3.6), layout="constrained")
     lines = _lines(context.groups, x)
     handles: dict[str, Line2D] = {}
+    far: list[str] = []
     for number, y in enumerate(names, start=1):
-        _panel(figure.add_subplot(1, len(names), number), context, lines, x, y, handles)
+        axes = figure.add_subplot(1, len(names), number)
+        printed = points_of(suite, context, x, y)
+        far += _panel(axes, context, lines, x, y, printed, handles)
     figure.suptitle(figure_text(context.title, 80), x=0.01, ha="left", fontsize=10, fontweight="bold")
     legend_below(figure, list(handles.values()))
     several = any(group.n > 1 for group in context.groups)
     note = "Error bars: standard deviation over seeds." if several else "One run a point: no inference."
     what = " and ".join(_title(y) for y in names)
-    return Drawn(figure, f"{what[0].upper()}{what[1:]} over {_title(x)}. {note}")
+    return Drawn(figure, " ".join([f"{what[0].upper()}{what[1:]} over {_title(x)}. {note}", *far]))
 
 
 def at(group: Group, name: str) -> float | None:
@@ -94,8 +105,10 @@ def _panel(
     lines: Mapping[str, Sequence[Group]],
     x: str,
     y: str,
+    printed: Sequence[Points],
     handles: dict[str, Line2D],
-) -> None:
+) -> list[str]:
+    """Draw one panel; return what its caption must say of published points that it leaves out."""
     xs_all: list[float] = []
     ys_all: list[float] = []
     base = context.base.get(y)
@@ -122,7 +135,7 @@ def _panel(
             yerr=[p[2] or 0.0 for p in points] if any(p[2] for p in points) else None,
             color=colour,
             marker=marker,
-            markersize=5,
+            markersize=5 if y not in _DISCRETE else 5 + 3 * (len(lines) - 1 - index),  # counts coincide
             markeredgecolor="white",
             linestyle="none" if alone else "-",
             linewidth=1.0,
@@ -134,22 +147,74 @@ def _panel(
         handles.setdefault(name, look)
         xs_all += xs
         ys_all += means
-    low, high = min(xs_all), max(xs_all)
-    if x not in _LINEAR and low > 0 and high > low:
-        axes.set_xlim(low / 1.3, high * 1.3)
-        readable_log(axes, "x", low / 1.3, high * 1.3)
-        if x == "n_trainable" and high > 30 * low:
-            axes.xaxis.set_major_locator(LogLocator(base=10))
-    for name, axis in ((x, axes.xaxis), (y, axes.yaxis)):
-        if name in _LINEAR:
-            axis.set_major_locator(MaxNLocator(integer=True))
-    if y not in _LINEAR and min(ys_all) > 0 and max(ys_all) > LOG_FROM_RATIO * min(ys_all):
+    kinds = list(lines)
+    printed = [points for points in printed if any(name.startswith(points.kind) for name in kinds)]
+    drawn, far = split_far(printed, [value for value in ys_all if value > 0] or [1.0])
+    labels = list(dict.fromkeys(points.label for points in drawn))
+    for points in drawn:
+        _published(axes, points, kinds, STARS[labels.index(points.label) % len(STARS)], handles)
+        xs_all += [one for one, _ in points.at]
+        ys_all += [one for _, one in points.at]
+    _scale_x(axes, x, xs_all)
+    if y in _DISCRETE:
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    elif min(ys_all) > 0 and max(ys_all) > LOG_FROM_RATIO * min(ys_all):
         readable_log(axes, "y", min(ys_all), max(ys_all))
+    elif max(ys_all) >= 1e4:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axes.margins(y=0.1)
     axes.set_xlabel(_title(x))
     axes.set_ylabel(_title(y))
     if base:
         axes.set_title(f"untrained base: {significant(base)}", fontsize=8.5, fontweight="normal")
+    return _left_out(far, y)
+
+
+def _scale_x(axes: Axes, x: str, values: Sequence[float]) -> None:
+    """Make the horizontal axis logarithmic where the paper's is; few values are ticks themselves."""
+    low, high = min(values), max(values)
+    if x in _LINEAR:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        return
+    if low <= 0:
+        return
+    axes.set_xlim(low / 1.3, high * 1.3)
+    readable_log(axes, "x", low / 1.3, high * 1.3)
+    if x in _DISCRETE or low == high:
+        axes.xaxis.set_major_locator(FixedLocator(sorted(set(values))))
+        axes.xaxis.set_minor_locator(NullLocator())
+    elif high > 30 * low:
+        axes.xaxis.set_major_locator(LogLocator(base=10))
+    else:
+        axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+
+
+def _published(
+    axes: Axes, points: Points, names: Sequence[str], marker: str, handles: dict[str, Line2D]
+) -> None:
+    """Draw published points hollow and large in the colour of their line, under what was measured."""
+    place = next(i for i, name in enumerate(names) if name.startswith(points.kind))
+    colour = PALETTE[place % len(PALETTE)]
+    look: dict[str, Any] = {
+        "marker": marker,
+        "markersize": 13,
+        "markerfacecolor": "white",
+        "markeredgecolor": colour,
+        "markeredgewidth": 1.2,
+        "linestyle": "none",
+    }
+    axes.plot(*zip(*points.at, strict=True), zorder=2.5, **look)
+    label = f"{points.kind}: {points.label}"
+    handles.setdefault(label, Line2D([], [], label=figure_text(label, 60), **look))
+
+
+def _left_out(far: Sequence[Points], y: str) -> list[str]:
+    if not far:
+        return []
+    values = [value for points in far for _, value in points.at]
+    spread = dict.fromkeys(f"{value:.4g}" for value in (min(values), max(values)))
+    labels = ", ".join(dict.fromkeys(points.label for points in far))
+    return [f"Left out, far off the axis: {labels}, {_title(y)} {' to '.join(spread)}."]
 
 
 def _lines(groups: Sequence[Group], x: str) -> dict[str, list[Group]]:

@@ -49,7 +49,9 @@ def draw_figures(run: Run, prefix: str, files: dict[str, bytes]) -> list[Markdow
     with plain_style():
         for number, one in enumerate(asked if isinstance(asked, list) else [], start=1):
             for place, context in enumerate(run.contexts, start=1):
-                drawn = draw_asked(context, one) if isinstance(one, Mapping) else None
+                drawn = (
+                    draw_asked(context, one, run.manifest.get("suite")) if isinstance(one, Mapping) else None
+                )
                 if drawn is None:
                     continue
                 stem = f"{prefix}{STEM}-{number}" + ("" if len(run.contexts) == 1 else f"-{place}")
@@ -106,6 +108,7 @@ def published_page(run: Run) -> str:
         "sections": published_tables.sections(run),
         "pauli": published_tables.pauli_readout(run.contexts),
         "differs": differs(run),
+        "command": code(run.manifest["command"]) if run.manifest.get("command") else None,
     }
     return render("published.md.j2", values)
 

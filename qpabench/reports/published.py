@@ -15,6 +15,7 @@ from qpabench.hooks.entries import (
     AnsatzEntry,
     GeneratorOptions,
     LayerShape,
+    Ledger,
     ModelOptions,
     TargetOptions,
 )
@@ -95,6 +96,34 @@ def counted(value: Published) -> tuple[int, float] | None:
         The count, and its share of the layer's d * V; None where the cell is a mean over several, or a
         plugin stands in the way.
     """
+    found = _ledger(value)
+    if found is None:
+        return None
+    ledger, shape = found
+    ansatz = _registry().find("ansatz", ANSATZ).entry
+    assert isinstance(ansatz, AnsatzEntry)
+    n_theta = math.prod(ansatz.angles_shape(ledger.n_qubits, N_LAYERS)) if ledger.n_qubits else 0
+    n_trainable = ledger.n_free + ledger.n_mapping + n_theta
+    return n_trainable, n_trainable / math.prod(shape)
+
+
+def ledger_of(value: Published) -> dict[str, float | None]:
+    """Return a published cell's ``n_trainable`` and ``n_qubits``, counted anew; nothing of a mean."""
+    found, anew = _ledger(value), counted(value)
+    return {} if found is None or anew is None else {"n_trainable": anew[0], "n_qubits": found[0].n_qubits}
+
+
+def family_of(model: str) -> str | None:
+    """Return the published family that a model belongs to, None for any other or unknown one."""
+    try:
+        options = _registry().find("model", model).entry.options
+    except QpabenchError:
+        return None
+    assert issubclass(options, ModelOptions)
+    return options.family
+
+
+def _ledger(value: Published) -> tuple[Ledger, tuple[int, int]] | None:
     cell = value.cell
     if cell["target"] == "lora" and "rank" not in cell:
         return None
@@ -104,21 +133,16 @@ def counted(value: Published) -> tuple[int, float] | None:
         generator = (
             _registry().find("generator", cell["generator"]).entry.options(**_own(cell, ("chunk_size",)))
         )
-        ansatz = _registry().find("ansatz", ANSATZ).entry
+        _registry().find("ansatz", ANSATZ)
     except QpabenchError:
         return None
     assert isinstance(model, ModelOptions)
     assert isinstance(target, TargetOptions)
     assert isinstance(generator, GeneratorOptions)
-    assert isinstance(ansatz, AnsatzEntry)
     shape = model.shape()
     assert shape is not None
-    ledger = generator.ledger(
-        target.specs(LayerShape(*shape, n_positions=_data()["conditions"]["max_length"]))
-    )
-    n_theta = math.prod(ansatz.angles_shape(ledger.n_qubits, N_LAYERS)) if ledger.n_qubits else 0
-    n_trainable = ledger.n_free + ledger.n_mapping + n_theta
-    return n_trainable, n_trainable / math.prod(shape)
+    layer = LayerShape(*shape, n_positions=_data()["conditions"]["max_length"])
+    return generator.ledger(target.specs(layer)), shape
 
 
 def count_agrees(value: Published) -> str:

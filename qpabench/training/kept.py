@@ -19,46 +19,23 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from qpabench.cache import cache_dir, published
-from qpabench.errors import InputError, UnavailableError
+from qpabench.errors import UnavailableError
 from qpabench.hooks.entries import TargetOptions
 from qpabench.suite.cell import Cell
+from qpabench.training.budget import budget_bytes, bytes_in, folders
 from qpabench.training.features import Features, Split
 from qpabench.training.kept_loss import FLOAT_BYTES, KeptLogits
 from qpabench.training.keys import features_key
 
-VARIABLE = "QPABENCH_KEPT_LOGITS_BYTES"
-DEFAULT_BYTES = 6 * 2**30
-MEMORY_SHARE = 3  # a file that memory can't hold beside all else is slower to read than to compute
-DISK_SHARE = 5
 TOKENS_PER_PASS = 512
 CHECKED_TOKENS = 8
 
 Progress = Callable[[str, int, int], None]
-
-
-def budget_bytes() -> int:
-    """Return how much all kept logits may take, 0 where none shall be kept.
-
-    Raises:
-        InputError: ``QPABENCH_KEPT_LOGITS_BYTES`` isn't a whole number of at least 0.
-    """
-    asked = os.environ.get(VARIABLE, "").strip()
-    if asked:
-        if not asked.isdecimal():
-            raise InputError(f"{VARIABLE}: found {asked!r}, expected a number of bytes; 0 keeps none")
-        return int(asked)
-    folder = cache_dir()
-    while not folder.exists():
-        folder = folder.parent
-    disk = shutil.disk_usage(folder).free + sum(_bytes_in(path) for path in _folders())
-    memory: int = psutil.virtual_memory().total
-    return min(DEFAULT_BYTES, memory // MEMORY_SHARE, disk // DISK_SHARE)
 
 
 def with_kept(features: Features, cell: Cell, progress: Progress | None = None) -> Features:
@@ -104,8 +81,8 @@ def make_room(allowed: int, key: str) -> None:
         allowed: bytes that may stay.
         key: of the features whose logits stay in any case; they are noted as used now.
     """
-    others = [path for path in _folders() if path.name != key]
-    sizes = {path: _bytes_in(path) for path in others}
+    others = [path for path in folders() if path.name != key]
+    sizes = {path: bytes_in(path) for path in others}
     for path in sorted(others, key=lambda path: path.stat().st_mtime):
         if sum(sizes.values()) <= allowed:
             break
@@ -114,19 +91,6 @@ def make_room(allowed: int, key: str) -> None:
     own = cache_dir() / "kept" / key
     own.mkdir(parents=True, exist_ok=True)
     os.utime(own)
-
-
-def _folders() -> list[Path]:
-    root = cache_dir() / "kept"
-    return [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-
-
-def _bytes_in(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*.f32"):
-        with suppress(OSError):  # removed by another process
-            total += path.stat().st_size
-    return total
 
 
 def _kept(features: Features, split: Split, name: str, progress: Progress | None) -> KeptLogits | None:

@@ -59,6 +59,19 @@ def test_training_is_steps_times_head_and_generator(tmp_path: Path, empty_cache:
     assert cost_of(cell).train_seconds == pytest.approx(4 * (1e-3 + 1e-4 * 62 + 0.05))
 
 
+@pytest.mark.parametrize(("budget", "a_token"), [("10000000", 1e-5), ("1000", 1e-4)])
+def test_kept_logits_count_where_they_fit_the_budget(
+    budget: str, a_token: float, tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QPABENCH_KEPT_LOGITS_BYTES", budget)
+    (cell,) = cells_of(tmp_path, settings=ROWS)
+    put_features(empty_cache, cell, [[1] * 32] * 4)
+    quick = HEAD | {"kept": {"train": [1.1e-3, 1.2e-3], "eval": [1e-3, 1.1e-3]}}
+    calibration = Calibration({**planted(cell).pieces, pieces.head(cell): quick})
+    (found,) = costs([cell], calibration)
+    assert found.train_seconds == pytest.approx(4 * (1e-3 + a_token * 31 + 0.05))
+
+
 def test_masked_training_counts_rows_and_positions_that_hold_text(tmp_path: Path, empty_cache: Path) -> None:
     (cell,) = cells_of(tmp_path, settings=(*ROWS, "train.loss='masked'"))
     put_features(empty_cache, cell, [[1] * 9 + [0] * 23, [1] * 5 + [0] * 27, [1] + [0] * 31])

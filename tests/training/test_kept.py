@@ -12,9 +12,10 @@ from qpabench.errors import InputError
 from qpabench.suite.cell import Cell
 from qpabench.targets.target import Factors
 from qpabench.training import kept, kept_loss
+from qpabench.training.budget import VARIABLE
 from qpabench.training.features import Features
 from qpabench.training.head import fast_loss, plain_loss, token_nll
-from qpabench.training.kept import VARIABLE, make_room, with_kept
+from qpabench.training.kept import make_room, with_kept
 from qpabench.training.kept_loss import KeptFactors, KeptLogits
 from qpabench.training.keys import features_key
 from qpabench.training.live import features_of
