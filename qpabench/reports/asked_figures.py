@@ -148,13 +148,13 @@ def _panel(
         xs_all += xs
         ys_all += means
     kinds = list(lines)
-    printed = [points for points in printed if any(name.startswith(points.kind) for name in kinds)]
+    printed = [one for one in printed if any(name.startswith(one.kind) for name in kinds)]
     drawn, far = split_far(printed, [value for value in ys_all if value > 0] or [1.0])
-    labels = list(dict.fromkeys(points.label for points in drawn))
-    for points in drawn:
-        _published(axes, points, kinds, STARS[labels.index(points.label) % len(STARS)], handles)
-        xs_all += [one for one, _ in points.at]
-        ys_all += [one for _, one in points.at]
+    labels = list(dict.fromkeys(one.label for one in drawn))
+    for one in drawn:
+        _published(axes, one, kinds, STARS[labels.index(one.label) % len(STARS)], handles)
+        xs_all += [place for place, _ in one.at]
+        ys_all += [value for _, value in one.at]
     _scale_x(axes, x, xs_all)
     if y in _DISCRETE:
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
