@@ -67,7 +67,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
         ``did you mean 'x'?`` or ``known: a, b, c``.
     """
     names = sorted(known)
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    # of a very long name, the search alone takes seconds
+    close = get_close_matches(name[:100], names, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
     return f"known: {', '.join(names) if names else 'none'}"

@@ -85,7 +85,11 @@ def load_folder(
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(str(source), **common)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                str(source), dtype=getattr(torch, options.dtype), output_loading_info=True, **common
+                str(source),
+                dtype=getattr(torch, options.dtype),
+                output_loading_info=True,
+                use_safetensors=True if gguf_file is None else None,  # never a pickle
+                **common,
             )
     except QpabenchError:
         raise

@@ -13,7 +13,7 @@ from qpabench.cache import file_hash
 #: Files that decide what a folder's model computes.
 MEANINGFUL = {".json", ".safetensors", ".bin", ".txt", ".model", ".gguf", ".py"}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+INDEX_FILES = ("model.safetensors.index.json",)
 
 
 def folder_problem(folder: Path) -> str | None:
@@ -35,7 +35,12 @@ def folder_problem(folder: Path) -> str | None:
     if absent:
         return f"{folder} lacks the weight file {absent[0]}; copy or download it again"
     if not files:
-        return f"{folder} has no weights; expected *.safetensors or pytorch_model.bin"
+        if any(folder.glob("pytorch_model*.bin")):
+            return (
+                f"{folder} has pickled weights only (pytorch_model*.bin), which are not loaded; save them "
+                "with safe_serialization=True, expected *.safetensors"
+            )
+        return f"{folder} has no weights; expected *.safetensors"
     for file in files:
         problem = safetensors_problem(file) if file.suffix == ".safetensors" else None
         if problem:
@@ -119,5 +124,4 @@ def _weight_files(folder: Path) -> tuple[list[Path], list[str]]:
             [folder / name for name in named if (folder / name).is_file()],
             [name for name in named if not (folder / name).is_file()],
         )
-    found = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
-    return found, []
+    return sorted(folder.glob("*.safetensors")), []
