@@ -108,7 +108,7 @@ def run(
     for label, status, reason in outcome.failures:
         typer.echo(f"{status}: {one_line(label)}: {one_line(reason)}", err=True)
     counts = ", ".join(f"{number} {status}" for status, number in sorted(outcome.statuses.items()))
-    typer.echo(f"{counts}; report: {next((p for p in paths if p.name == 'report.md'), root)}")
+    typer.echo(f"{counts}; report: {next((p for p in paths if p.name in PAGES), root)}")
     for (status, reason), number in sorted(outcome.refused.items()):
         typer.echo(f"{number} {status}: {one_line(reason)}")
     if "unavailable" in outcome.statuses:

@@ -17,6 +17,7 @@ from qpabench.reports.variance import Ladder
 
 COLUMNS = 2
 PANEL_INCHES = 2.35
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 #: points of one size stand this far apart, as a share of a qubit or as a factor
 APART, APART_FACTOR = 0.13, 1.05
 
@@ -101,6 +102,7 @@ def _ladder(axes: Axes, one: Ladder, index: int, count: int) -> None:
 def _axes(axes: Axes, own: Sequence[Ladder]) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(base=10, numticks=7))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _power_of_ten(value)))
     axes.yaxis.set_minor_formatter(NullFormatter())
     sizes = sorted({point.at(one.direction) for one in own for point in one.points})
     if own[0].direction == "n_qubits":
@@ -110,6 +112,11 @@ def _axes(axes: Axes, own: Sequence[Ladder]) -> None:
     axes.set_xticks(sizes)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _power_of_ten(value: float) -> str:
+    """Write a decade without markup, which no label here has."""
+    return "10" + str(round(math.log10(value))).translate(_SUPERSCRIPT)
 
 
 def _colour(index: int) -> str:

@@ -26,7 +26,8 @@ def test_points_are_run_once_and_kept(tmp_path: Path, capsys: pytest.CaptureFixt
     command = ["run", str(suite), "--out", str(out)]
     done = in_process(command, capsys)
     assert done.code == 0, done.out + done.err
-    assert "2 ok" in done.out
+    assert "2 ok; report:" in done.out
+    assert "gradient-variance.md" in done.out
     records = [json.loads(path.read_text()) for path in (out / "records").glob("*.json")]
     metrics = {name for record in records for name in record["metrics"]}
     wanted = {f"gradient_variance_{name}" for name in ("local", "global", "loss")}
