@@ -47,7 +47,7 @@ def draw_ladders(found: Sequence[Ladder]) -> Drawn | None:
         for one in own:
             _ladder(axes, one, ansatze.index(one.ansatz), len(ansatze))
         _axes(axes, own)
-        axes.set_title(figure_text(f"{what}, {other} = {fixed}", 60), fontsize=8.5)
+        axes.set_title(figure_text(f"{what}, {other} = {fixed}", 60), fontsize=7.8)
         axes.set_xlabel("qubits N" if direction == "n_qubits" else "repetitions L")
     for row in grid:
         row[0].set_ylabel("variance of the gradient")
