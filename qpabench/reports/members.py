@@ -16,6 +16,7 @@ from qpabench.reports.numbers import count
 from qpabench.reports.published import count_agrees, nearest_measured, published
 from qpabench.reports.run import Run
 from qpabench.reports.style import plain_style, svg_and_png
+from qpabench.reports.tables import records_of
 
 PUBLISHED = "published.md"
 #: what a figure that a suite asks for is called, with a number and perhaps a context's
@@ -142,10 +143,12 @@ def _found(run: Run) -> list[Markdown]:
     )
     for context in run.contexts:
         title = Markdown(f"*{escape(context.title)}*: ")
-        said += [Markdown(title + line) for line in summary.sentences(context)[:1]]
-        said += [Markdown(title + line) for line in summary.sentences(context)[1:] if "lora by qpa" in line][
-            :2
-        ]
+        best, *others = summary.sentences(context)
+        said.append(Markdown(title + best + " " + records_of(context.groups[0])))
+        said += [Markdown(title + "⚠ " + line) for line in summary.warnings(context)[:1]]
+        # one context has room for every kind of cell, several for the paper's own question
+        shown = others if len(run.contexts) == 1 else [line for line in others if "lora by qpa" in line][:2]
+        said += [Markdown(title + line) for line in shown]
     return said[:10]
 
 

@@ -153,6 +153,17 @@ def whole(root: Path) -> Path:
     return planted_run(root, one, two, members=members)
 
 
+def test_the_front_page_links_the_record_of_its_best_cell(tmp_path: Path) -> None:
+    write_report(whole(tmp_path))
+    (line,) = [
+        line
+        for line in (tmp_path / "report.md").read_text(encoding="utf-8").splitlines()
+        if "Lowest masked perplexity" in line
+    ]
+    (record,) = re.findall(r"\]\((records/[0-9a-f]{16}\.json)\)", line)
+    assert (tmp_path / record).is_file()
+
+
 def test_a_run_of_several_suites_has_a_file_for_each(tmp_path: Path) -> None:
     written = {path.relative_to(tmp_path).as_posix() for path in write_report(whole(tmp_path))}
     assert {"report.md", "a.md", "b.md", "published.md", "figures/a-asked-1.svg"} <= written
