@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from qpabench.errors import NumericalError
 from qpabench.hooks.entries import GeneratorOptions, TensorSpec
 from qpabench.randomness import derive_seed
 
@@ -91,8 +92,18 @@ class Generator(nn.Module, ABC):
                 self._offsets[spec.name] = name
 
     def forward(self) -> dict[str, Tensor]:
-        """Return every tensor by name, the constants of ``fix_start`` subtracted."""
+        """Return every tensor by name, the constants of ``fix_start`` subtracted.
+
+        Raises:
+            NumericalError: ``generate`` gave a tensor of another shape (broadcast unseen, perhaps), or none.
+        """
         tensors = self.generate()
+        for spec in self.context.specs:
+            found = tuple(tensors[spec.name].shape) if spec.name in tensors else None
+            if found != spec.shape:
+                raise NumericalError(
+                    f"generator gave {spec.name} of shape {found}, expected {tuple(spec.shape)}"
+                )
         for name, buffer in self._offsets.items():
             tensors[name] = tensors[name] - self.get_buffer(buffer)
         return tensors

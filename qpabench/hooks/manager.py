@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution, EntryPoint, distributions
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -176,13 +180,14 @@ def _add(registry: Registry, source: Source, plugin: object) -> None:
     name = f"{source.distribution}:{source.plugin}"
     manager = registry.manager
     try:
-        if isinstance(plugin, EntryPoint):
-            plugin = plugin.load()
-        _refuse_unmarked(plugin)
-        if manager.is_registered(plugin) or manager.has_plugin(name):
-            raise PluginError("registered twice")
-        manager.register(plugin, name)
-        entries = _ask(manager, plugin)
+        with _surroundings_kept():
+            if isinstance(plugin, EntryPoint):
+                plugin = plugin.load()
+            _refuse_unmarked(plugin)
+            if manager.is_registered(plugin) or manager.has_plugin(name):
+                raise PluginError("registered twice")
+            manager.register(plugin, name)
+            entries = _ask(manager, plugin)
     except (Exception, SystemExit) as error:
         if manager.has_plugin(name):
             manager.unregister(name=name)
@@ -192,6 +197,21 @@ def _add(registry: Registry, source: Source, plugin: object) -> None:
     registry.sources.append(source)
     for entry in entries:
         _keep(registry, Registered(entry, source))
+
+
+@contextmanager
+def _surroundings_kept() -> Iterator[None]:
+    """Undo what a plugin changes around it while it is loaded: every cell of a suite loads every plugin."""
+    folder, variables, streams = Path.cwd(), dict(os.environ), (sys.stdout, sys.stderr)
+    with warnings.catch_warnings():
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = streams
+            os.chdir(folder)
+            for name in os.environ.keys() - variables.keys():
+                del os.environ[name]
+            os.environ.update(variables)
 
 
 def _keep(registry: Registry, new: Registered) -> None:

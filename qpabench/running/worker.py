@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -30,6 +31,7 @@ from qpabench.randomness import derive_seed
 from qpabench.records.provenance import provenance
 from qpabench.records.record import Record, Status
 from qpabench.records.store import RunDirectory
+from qpabench.running import log_keeper
 from qpabench.running.executor import Job, threads_for
 from qpabench.suite.cell import Cell
 from qpabench.suite.variance import cell_of, is_point
@@ -42,6 +44,7 @@ from qpabench.training.loop import run_cell
 
 LOST_PARENT = 3
 SECONDS_BETWEEN_MESSAGES = 0.2
+KEEPER_SECONDS = 5.0
 
 
 @dataclass
@@ -66,10 +69,24 @@ class Channel:
             self.tell("progress", what, done, total, loss)
 
 
-def seed_global_streams(seed: int) -> None:
-    """Seed what a plugin may draw from without asking, so that its cells can be repeated too."""
+def settle(threads: int, seed: int) -> None:
+    """Set what decides numbers as if no plugin had been loaded; any of them may have changed it.
+
+    The global random streams too: a plugin that draws from them can be repeated then.
+
+    Args:
+        threads: of torch.
+        seed: of the cell.
+    """
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+    torch.set_grad_enabled(True)
+    torch.set_flush_denormal(False)
+    torch.set_float32_matmul_precision("highest")
     random.seed(derive_seed(seed, "global-python"))
     np.random.seed(derive_seed(seed, "global-numpy") % 2**32)
+    np.seterr(divide="warn", over="warn", under="ignore", invalid="warn")
     torch.manual_seed(derive_seed(seed, "global-torch"))
 
 
@@ -98,14 +115,14 @@ def compute_features(connection: Connection, job: Job, jobs: int) -> None:
     depend_on_parent()
     channel = Channel(connection)
     with _contained(job, "features"):
-        torch.set_num_threads(threads_for(jobs))
         try:
             cell = cell_of(job.cell, load_registry())
+            settle(threads_for(jobs), cell.seed)
             folder = ensure_features(cell, channel.progress)
             if not is_point(job.cell):
                 with_kept(open_features(folder), cell, channel.progress)
         except BaseException as error:
-            traceback.print_exc()
+            traceback.print_exc(file=sys.__stderr__)
             channel.tell("refused", *verdict(error))
         else:
             channel.tell("done")
@@ -137,7 +154,6 @@ def compute_cell(connection: Connection, job: Job, jobs: int) -> None:
 
 def _run_and_record(channel: Channel, directory: RunDirectory, job: Job, jobs: int) -> None:
     threads = threads_for(jobs)
-    torch.set_num_threads(threads)
     started = _now()
     origin: dict[str, Any] = {}
     checkpoints = Checkpoints(directory, job.id, origin, 60 * job.checkpoint_minutes)
@@ -145,6 +161,7 @@ def _run_and_record(channel: Channel, directory: RunDirectory, job: Job, jobs: i
         directory.remove_checkpoint(job.id)
     try:
         registry = load_registry()
+        settle(threads, int(job.cell["seed"]))
         if is_point(job.cell):
             origin |= point_origin(job.cell, registry, threads)
             drawn = measure_point(job.cell, registry, channel.progress)
@@ -153,7 +170,6 @@ def _run_and_record(channel: Channel, directory: RunDirectory, job: Job, jobs: i
             directory.write(Record(job.cell, "ok", "", drawn.metrics, timing, origin), drawn.series)
             return
         cell = cell_of(job.cell, registry)
-        seed_global_streams(cell.seed)
         origin |= origin_of(cell, threads)
         features_started = time.perf_counter()
         features = features_of(cell, channel.progress)
@@ -166,7 +182,7 @@ def _run_and_record(channel: Channel, directory: RunDirectory, job: Job, jobs: i
             checkpoints,
         )
     except BaseException as error:
-        traceback.print_exc()
+        traceback.print_exc(file=sys.__stderr__)
         status, reason = verdict(error)
         timing = {"started_at": started, "finished_at": _now(), "alone": jobs == 1} | checkpoints.timing()
         directory.write(Record(job.cell, status, reason, timing=timing, provenance=origin))
@@ -225,7 +241,7 @@ def _now() -> str:
 
 
 class _contained:  # noqa: N801 - used as a context manager only
-    """Sends everything this process prints into a log of its own."""
+    """Sends everything this process prints into a log of its own, of bounded size."""
 
     def __init__(self, job: Job, what: str) -> None:
         name = job.id if what == "cell" else f"{what}-{job.features}"
@@ -233,16 +249,26 @@ class _contained:  # noqa: N801 - used as a context manager only
 
     def __enter__(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        log = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.close(log)
+        keeper = Path(log_keeper.__file__)
+        self.keeper = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(keeper), str(self.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        assert self.keeper.stdin is not None
+        self._send_to(self.keeper.stdin.fileno())
+        self.keeper.stdin.close()
 
     def __exit__(self, *_: object) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        with suppress(OSError):
-            if self.path.stat().st_size == 0:
-                self.path.unlink()
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - its end tells the keeper to finish
+            self._send_to(nowhere.fileno())
+        with suppress(subprocess.TimeoutExpired):  # a process that the cell left behind may print on
+            self.keeper.wait(KEEPER_SECONDS)
+
+    def _send_to(self, descriptor: int) -> None:
+        for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+            with suppress(Exception):  # a plugin may have put anything in its place
+                stream.flush()  # type: ignore[union-attr]
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)

@@ -20,7 +20,8 @@ TROUBLE = {
     "eats": ("out-of-memory", "held more than 1.2e+09 bytes; raise limits.memory_bytes"),
     "starves": ("out-of-memory", "MemoryError: none left"),
     "is-nan": ("failed", "loss is nan at step 1 of 8; expected a finite number"),
-    "is-short": ("failed", "KeyError"),
+    "is-short": ("failed", "generator gave lora_B of shape None, expected (257, 2)"),
+    "is-narrow": ("failed", "generator gave lora_B of shape (1, 2), expected (257, 2)"),
     "shouts": ("ok", ""),
 }
 SUITE = (
@@ -79,6 +80,13 @@ def test_nothing_a_cell_prints_reaches_the_terminal(troubled: Run) -> None:
 def test_what_a_cell_prints_is_in_its_log(troubled: Run) -> None:
     log = troubled[0].folder / "run" / "logs" / f"{record(troubled, 'raises').id}.log"
     assert "Traceback" in log.read_text()
+
+
+def test_the_log_of_a_cell_that_prints_megabytes_is_bounded(troubled: Run) -> None:
+    log = (troubled[0].folder / "run" / "logs" / f"{record(troubled, 'shouts').id}.log").read_text()
+    assert "loud" in log
+    assert " bytes cut]" in log
+    assert len(log) < 10**6
 
 
 def test_failures_are_rows_of_the_report(troubled: Run) -> None:

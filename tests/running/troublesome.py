@@ -12,7 +12,7 @@ from qpabench.generators.options import DirectOptions
 class TroubleOptions(DirectOptions):
     how: Literal[
         "raises", "exits", "leaves", "dies", "aborts", "hangs", "eats", "starves", "is-nan", "is-short",
-        "shouts", "waits", "dies-midway",
+        "shouts", "waits", "dies-midway", "is-narrow", "meddles",
     ]
 
 
@@ -73,8 +73,14 @@ def Trouble(options, context):
                 tensors = {name: tensor * float("nan") for name, tensor in tensors.items()}
             if how == "is-short":
                 tensors.popitem()
+            if how == "is-narrow":
+                tensors = {name: tensor[:1] for name, tensor in tensors.items()}
             if how == "shouts":
                 print("loud " * 100000, flush=True)
+            if how == "meddles":
+                import rude_plugin
+
+                rude_plugin.meddle()
             if how == "waits" and "QPABENCH_TEST_WAIT" in os.environ:
                 Path(os.environ["QPABENCH_TEST_WAIT"]).write_text(str(os.getpid()))
                 time.sleep(600)
@@ -87,4 +93,33 @@ def Trouble(options, context):
             return tensors
 
     return Made(options, context)
+"""
+
+#: changes, when it is imported and again when asked to, what a process shares
+RUDE = """
+import os
+import random
+import sys
+import warnings
+
+import numpy as np
+import torch
+
+
+def meddle():
+    torch.manual_seed(1)
+    np.random.seed(1)
+    random.seed(1)
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    torch.set_grad_enabled(False)
+    np.seterr(all="raise")
+    os.environ["QPABENCH_CACHE"] = "/nowhere/at/all"
+    os.environ["QPABENCH_KEPT_LOGITS_BYTES"] = "none"
+    os.chdir("/")
+    warnings.simplefilter("error")
+    sys.stdout = sys.stderr = None
+
+
+meddle()
 """
