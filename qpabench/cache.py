@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import shutil
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from platformdirs import user_cache_dir
 
-from qpabench.errors import UnavailableError
+from qpabench.errors import StorageError
 
 #: Files below this are hashed each time; the hashes of bigger ones are kept.
 SMALL_BYTES = 1 << 20
+#: size and SHA-256 of each file of a published folder
+SUMS = "sums.json"
 
 
 def cache_dir() -> Path:
@@ -24,44 +28,79 @@ def cache_dir() -> Path:
     return Path(chosen).expanduser() if chosen else Path(user_cache_dir("qpabench"))
 
 
-def published(name: str, build: Callable[[Path], None]) -> Path:
+def published(
+    name: str,
+    build: Callable[[Path], None],
+    warn: Callable[[str], None] = warnings.warn,
+    *,
+    thorough: bool = True,
+) -> Path:
     """Return a cached folder, built once: whole or absent, also when builders race or are killed.
+
+    One whose files are not what was built (a disk that failed, a power cut) is removed and built again.
 
     Args:
         name: path of the folder inside the cache; put a hash of everything that went into it in the name.
         build: fills the empty folder it is given.
+        warn: called with a line that names a damaged file.
+        thorough: compare the content of its files, not only their sizes.
 
     Returns:
         The folder.
 
     Raises:
-        UnavailableError: the cache can't be written; the message names ``QPABENCH_CACHE``.
+        StorageError: the cache can't be written; the message names ``QPABENCH_CACHE``.
     """
     from filelock import FileLock
 
     target = cache_dir() / name
-    if target.is_dir():
-        return target
     try:
+        if target.is_dir() and _damage(target, thorough) is None:
+            return target
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(f"{target.name}.lock")):
             if target.is_dir():
-                return target
+                damage = _damage(target, thorough)
+                if damage is None:
+                    return target
+                warn(f"{damage}; {target} is removed and made again")
+                shutil.rmtree(target)
             for left in target.parent.glob(f"{target.name}.*.part"):  # of a builder that was killed
                 shutil.rmtree(left, ignore_errors=True)
             draft = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
             draft.mkdir()
             try:
                 build(draft)
+                (draft / SUMS).write_text(json.dumps(_sums(draft), indent=1) + "\n", encoding="ascii")
                 draft.rename(target)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
-        raise UnavailableError(
+        raise StorageError(
             f"cannot write {target}: {error.strerror or error}; free space there, or set QPABENCH_CACHE to "
-            "another folder"
+            "another folder, then run again"
         ) from error
     return target
+
+
+def _sums(folder: Path) -> dict[str, list[object]]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
+    return {path.relative_to(folder).as_posix(): [path.stat().st_size, _hash(path)] for path in files}
+
+
+def _damage(folder: Path, thorough: bool) -> str | None:
+    """Name the first file that isn't what was built; None when all are."""
+    try:
+        expected = json.loads((folder / SUMS).read_text(encoding="ascii"))
+        for name, (size_bytes, digest) in expected.items():
+            path = folder / name
+            if path.stat().st_size != size_bytes or (thorough and _hash(path) != digest):
+                return f"{path}: damaged"
+    except FileNotFoundError as error:
+        return f"{error.filename}: missing"
+    except (ValueError, TypeError, AttributeError):
+        return f"{folder / SUMS}: damaged"
+    return None
 
 
 def file_hash(path: Path) -> str:
@@ -75,15 +114,18 @@ def file_hash(path: Path) -> str:
         return _hash(path)
     key = hashlib.sha256(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()).hexdigest()
     note = cache_dir() / "hashes" / key[:40]
-    try:
-        known = note.read_text("ascii")
-    except (OSError, UnicodeDecodeError):
-        known = ""
-    if len(known) == 64:
-        return known
+    with suppress(OSError, UnicodeDecodeError):
+        digest, _, check = note.read_text("ascii").partition(" ")
+        if check == _check(key, digest):
+            return digest
     digest = _hash(path)
-    _keep(note, digest)
+    _keep(note, f"{digest} {_check(key, digest)}")
     return digest
+
+
+def _check(key: str, digest: str) -> str:
+    """Return what tells a note from a damaged one."""
+    return hashlib.sha256(f"{key} {digest}".encode()).hexdigest()[:16]
 
 
 def _hash(path: Path) -> str:
@@ -91,11 +133,11 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _keep(note: Path, digest: str) -> None:
+def _keep(note: Path, text: str) -> None:
     draft = note.with_name(f"{note.name}.{os.getpid()}")
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(digest, "ascii")
+        draft.write_text(text, "ascii")
         draft.replace(note)
     except OSError:  # a cache that can't be written costs time, nothing else
         with suppress(OSError):

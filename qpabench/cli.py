@@ -79,29 +79,31 @@ def run(
 ) -> None:
     """Run what is missing, show progress, write the report. Run again to resume."""
     _offline(offline)
-    from rich.console import Console
-
-    from qpabench.display import RunDisplay
-    from qpabench.reports.report import write_report
-    from qpabench.running.runner import run_plan
-
-    registry, plan, root, notes = _planned(
-        suite, profile, settings, only, out, max_cells, retry_failed=retry_failed, fresh=fresh
-    )
-    registry.find("executor", executor)
-    for note in notes:
-        typer.echo(f"damaged record set aside: {one_line(note)}", err=True)
-    waiting = sum(planned.status == "run" for planned in plan.cells)
-    typer.echo(f"{len(plan.cells)} cells, {waiting} to run; records go to {root}")
     command = shlex.join(["qpabench", *sys.argv[1:]])
+    measured = ""
     try:
+        from rich.console import Console
+
+        from qpabench.display import RunDisplay
+        from qpabench.reports.report import write_report
+        from qpabench.running.runner import run_plan
+
+        registry, plan, root, notes = _planned(
+            suite, profile, settings, only, out, max_cells, retry_failed=retry_failed, fresh=fresh
+        )
+        measured = f"what was measured is in {root}; "
+        registry.find("executor", executor)
+        for note in notes:
+            typer.echo(f"damaged: {one_line(note, 600)}", err=True)
+        waiting = sum(planned.status == "run" for planned in plan.cells)
+        typer.echo(f"{len(plan.cells)} cells, {waiting} to run; records go to {root}")
         with RunDisplay(Console(stderr=False), waiting) as display:
             outcome = run_plan(
                 plan, registry, root, display, command=command, executor=executor, jobs=jobs, fresh=fresh
             )
         paths = write_report(root)
     except KeyboardInterrupt:
-        typer.echo(f"interrupted; what was measured is in {root}; resume with: {command}", err=True)
+        typer.echo(f"interrupted; {measured}resume with: {command}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     for line in outcome.complaints:
         typer.echo(f"warning: {one_line(line)}", err=True)

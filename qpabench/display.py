@@ -89,6 +89,10 @@ class RunDisplay:
             seconds = self._last_line - self._started
             self.console.print(f"{seconds:6.0f} s  {text}", markup=False, highlight=False, soft_wrap=True)
 
+    def warn(self, text: str) -> None:
+        """Print a line above the bars."""
+        self.console.print(f"warning: {one_line(text)}", markup=False, highlight=False, soft_wrap=True)
+
 
 def _label(job: Job) -> str:
     return one_line(job.cell["label"], 160)

@@ -38,6 +38,18 @@ class RecordError(QpabenchError):
     """A record can't be read or written."""
 
 
+class DamagedError(RecordError):
+    """A file of a run directory isn't what was written there."""
+
+
+class ClaimedError(RecordError):
+    """Another runner is at work on the cell."""
+
+
+class StorageError(RecordError):
+    """The file system refuses: disk full, no permission, read-only; says nothing about the cell at hand."""
+
+
 class NewerFormatError(RecordError):
     """A record was written by a newer qpabench: it isn't damaged, and stays where it is."""
 

@@ -128,7 +128,7 @@ def find_record(directory: RunDirectory, wanted: str) -> Record:
         raise InputError(
             f"cell {shown}: found {len(found)} ({', '.join(found[:4])}), expected one; give an id"
         )
-    record = directory.read(found[0])
+    record = directory.read(found[0], thorough=True)
     if record is None:
         raise RecordError(f"cell {found[0]} has no record yet; run the suite first")
     return record

@@ -3,7 +3,7 @@
 import pytest
 
 from qpabench.cache import cache_dir, file_hash, published
-from qpabench.errors import UnavailableError
+from qpabench.errors import StorageError
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def test_failed_build_leaves_nothing_to_be_found():
 def test_cache_that_cannot_be_written_names_the_variable(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("QPABENCH_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UnavailableError, match="QPABENCH_CACHE"):
+    with pytest.raises(StorageError, match="QPABENCH_CACHE"):
         published("a", lambda folder: None)
 
 
@@ -59,3 +59,41 @@ def test_what_a_killed_builder_left_is_swept():
     left.mkdir(parents=True)
     published("a/b", lambda folder: None)
     assert not left.exists()
+
+
+def _fill(folder):
+    (folder / "a.npy").write_bytes(b"numbers")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "a.npy").write_bytes(b"numbers, cut"),
+        lambda folder: (folder / "a.npy").write_bytes(b"numbeRs"),
+        lambda folder: (folder / "a.npy").unlink(),
+        lambda folder: (folder / "sums.json").unlink(),
+        lambda folder: (folder / "sums.json").write_bytes(b"{"),
+    ],
+    ids=["longer", "flipped", "deleted", "no-sums", "damaged-sums"],
+)
+def test_damaged_folder_is_named_and_built_again(damage):
+    damage(published("a", _fill))
+    told = []
+    folder = published("a", _fill, told.append)
+    assert (folder / "a.npy").read_bytes() == b"numbers"
+    assert len(told) == 1
+    assert str(folder) in told[0]
+
+
+def test_content_is_not_read_where_it_was_just_checked():
+    (published("a", _fill) / "a.npy").write_bytes(b"numbeRs")
+    assert (published("a", _fill, thorough=False) / "a.npy").read_bytes() == b"numbeRs"
+
+
+def test_damaged_note_of_a_hash_is_not_believed(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"a" * (2 << 20))
+    right = file_hash(file)
+    (note,) = (cache_dir() / "hashes").iterdir()
+    note.write_text("0" * 64 + note.read_text()[64:])
+    assert file_hash(file) == right

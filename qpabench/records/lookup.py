@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qpabench.errors import NewerFormatError, RecordError
+from qpabench.errors import DamagedError
 from qpabench.records.store import RunDirectory
 
 
@@ -17,16 +17,13 @@ def finished_lookup(directory: RunDirectory, notes: list[str]) -> Callable[[str]
 
     Raises:
         NewerFormatError: on use, a record was written by a newer qpabench.
+        StorageError: on use, a record may not be read.
     """
 
     def look_up(cell_id: str) -> tuple[str, str] | None:
         try:
-            record = directory.read(cell_id)
-            if record is not None:
-                directory.set_aside_if_cut_short(record)
-        except NewerFormatError:
-            raise
-        except RecordError as error:
+            record = directory.read(cell_id, thorough=True)
+        except DamagedError as error:
             notes.append(str(error))
             return None
         return None if record is None else (record.status, record.reason)

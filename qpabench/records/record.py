@@ -4,6 +4,8 @@ Format history:
 
 1. First format: ``cell, status, reason, metrics, timing, provenance, content_hash``.
 2. ``files``: size and SHA-256 of what lies beside the record, so that a file of another run is noticed.
+
+``content_hash`` is made alike in every format: the hash of all the rest, whatever it is.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from qpabench.errors import NewerFormatError, RecordError, one_line
+from qpabench.errors import DamagedError, NewerFormatError, one_line
 
 SCHEMA_VERSION = 2
 Status = Literal["ok", "failed", "timeout", "out-of-memory", "unsupported", "unavailable"]
@@ -106,39 +108,41 @@ def from_json(text: str) -> Record:
         text: the content of a record file.
 
     Raises:
-        RecordError: not JSON, fields missing, or edited by hand.
+        DamagedError: not JSON, fields missing, or edited by hand.
         NewerFormatError: written by a newer qpabench.
     """
     try:
         content = strict_json(text)
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"not JSON ({one_line(error)}); delete it to run the cell again") from error
+        raise DamagedError(f"not JSON ({one_line(error)}); delete it to run the cell again") from error
     if not isinstance(content, dict):
-        raise RecordError("found no JSON object; delete it to run the cell again")
-    version = content.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise DamagedError("found no JSON object; delete it to run the cell again")
+    version, hashed = content.get("schema_version"), content.get("content_hash")
+    whole = hashed == content_hash(content)
+    newer = isinstance(version, int) and version > SCHEMA_VERSION
+    if newer and (whole or hashed is None):
         raise NewerFormatError(
             f"found schema_version {one_line(version, 40)}, this qpabench reads up to {SCHEMA_VERSION}; "
             "upgrade qpabench"
         )
-    if type(version) is not int or version < 1:
-        raise RecordError(
+    if not newer and (type(version) is not int or version < 1):
+        raise DamagedError(
             f"found schema_version {one_line(repr(version), 40)}, expected 1 to {SCHEMA_VERSION}; "
             "delete it to run the cell again"
         )
-    if content.get("content_hash") != content_hash(content):
-        raise RecordError(
+    if not whole:
+        raise DamagedError(
             "content hash differs: the file was edited or damaged; delete it to run the cell again"
         )
     cell, metrics = content.get("cell"), content.get("metrics")
     if not isinstance(cell, dict) or "id" not in cell or not isinstance(metrics, dict):
-        raise RecordError("fields cell.id or metrics are missing; delete it to run the cell again")
+        raise DamagedError("fields cell.id or metrics are missing; delete it to run the cell again")
     if not all(isinstance(content.get(name, {}), dict) for name in ("timing", "provenance")):
-        raise RecordError("timing or provenance is no JSON object; delete it to run the cell again")
+        raise DamagedError("timing or provenance is no JSON object; delete it to run the cell again")
     if content.get("status") not in STATUSES:
-        raise RecordError(f"found status {content.get('status')!r}, expected one of {', '.join(STATUSES)}")
+        raise DamagedError(f"found status {content.get('status')!r}, expected one of {', '.join(STATUSES)}")
     if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in metrics.values()):
-        raise RecordError("found a metric that isn't a finite number")
+        raise DamagedError("found a metric that isn't a finite number")
     return Record(
         cell=cell,
         status=content["status"],
@@ -146,7 +150,7 @@ def from_json(text: str) -> Record:
         metrics=metrics,
         timing=content.get("timing", {}),
         provenance=content.get("provenance", {}),
-        files=_files(content) if version >= 2 else None,
+        files=_files(content) if version != 1 else None,
     )
 
 
@@ -157,5 +161,5 @@ def _files(content: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
         for about in files.values()
     )
     if not whole:
-        raise RecordError("files isn't a table of sizes and hashes; delete it to run the cell again")
+        raise DamagedError("files isn't a table of sizes and hashes; delete it to run the cell again")
     return dict(content["files"])

@@ -6,7 +6,8 @@ DIR/records/<id>.json    one a cell
 DIR/records/<id>.npz     its series (training loss, NLL per token), no pickle
 DIR/records/<id>.safetensors   what was trained
 DIR/records/<id>.checkpoint.safetensors   where a cell that was stopped goes on
-DIR/records/damaged/     files that could not be read, set aside
+DIR/records/damaged/     records that are not what was written, set aside with what lies beside them
+DIR/locks/<id>.lock      held by the process that is at work on the cell; empty
 ```
 """
 
@@ -17,17 +18,27 @@ import io
 import json
 import os
 import tempfile
+import time
 import zipfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from qpabench.errors import InputError, NewerFormatError, RecordError, one_line
+from qpabench.errors import (
+    ClaimedError,
+    DamagedError,
+    InputError,
+    NewerFormatError,
+    RecordError,
+    StorageError,
+    one_line,
+)
 from qpabench.records.manifest import problem
 from qpabench.records.record import Record, from_json, strict_json
 
@@ -37,6 +48,8 @@ MANIFEST_VERSION = 1
 #: a small archive can unpack to any size
 MOST_SERIES_BYTES = 2**30
 RESUMABLE = ("timeout", "out-of-memory", "unavailable")  # a cell goes on once what stopped it is mended
+#: temporary files older than this belong to nobody any more
+LEFT_OVER_SECONDS = 3600.0
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -47,7 +60,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         content: all of it.
 
     Raises:
-        RecordError: the disk is full, or the folder can't be written to.
+        StorageError: the disk is full, or the folder can't be written to.
     """
     temporary: str | None = None
     try:
@@ -59,12 +72,28 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
         os.replace(temporary, path)  # noqa: PTH105 - same file system by construction
+        _keep_name(path.parent)
     except OSError as error:
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise RecordError(
-            f"{path}: cannot write ({error.strerror}); free space or allow writing, then run again"
-        ) from error
+            with suppress(OSError):
+                Path(temporary).unlink(missing_ok=True)
+        raise storage_error(path, "write", error) from error
+
+
+def storage_error(path: Path, what: str, error: OSError) -> StorageError:
+    """Return the error for a file that can't be read or written here."""
+    advice = "allow reading" if what == "read" else "free space or allow writing"
+    return StorageError(f"{path}: cannot {what} ({error.strerror or error}); {advice}, then run again")
+
+
+def _keep_name(folder: Path) -> None:
+    """Have a renamed file outlast a power cut, where the system can do so."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 class RunDirectory:
@@ -127,47 +156,104 @@ class RunDirectory:
             for file in [path, *self.records.glob(f".{path.name}.*.tmp")]:
                 file.unlink(missing_ok=True)
 
-    def read(self, cell_id: str) -> Record | None:
-        """Return a cell's record, or None when there is none (a damaged one is set aside first)."""
-        path = self.records / f"{cell_id}.json"
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, UnicodeDecodeError) as error:
-            self.set_aside(path)
-            raise RecordError(f"{path}: cannot read ({error}); set aside in records/damaged") from error
-        try:
-            record = from_json(text)
-            if record.id != cell_id:
-                raise RecordError(
-                    f"found the record of cell {one_line(record.id, 60)!r}; delete it to run the cell again"
-                )
-        except NewerFormatError as error:
-            raise NewerFormatError(f"{path}: {error}") from error
-        except RecordError as error:
-            self.set_aside(path)
-            raise RecordError(f"{path}: {error}") from error
-        self._files[cell_id] = record.files
-        return record
-
-    def set_aside_if_cut_short(self, record: Record) -> None:
-        """Set a record and its file aside where that file has another size than it was written with.
-
-        A file that was removed, to save space for instance, is missed only by whoever wants it.
+    @contextmanager
+    def claim(self, cell_id: str) -> Iterator[None]:
+        """Hold a cell, so that no other runner works on it; a dead holder's claim ends with its process.
 
         Raises:
-            RecordError: it was set aside; the message names the file.
+            ClaimedError: another process holds it.
+            StorageError: the lock can't be made.
         """
-        for ending, about in (record.files or {}).items():
-            path = self.records / f"{record.id}.{ending}"
-            if ending in (SERIES, STATE) and path.exists() and path.stat().st_size != about["bytes"]:
-                found = path.stat().st_size
-                for damaged in (path, self.records / f"{record.id}.json"):
-                    self.set_aside(damaged)
-                raise RecordError(
-                    f"{path}: found {found} bytes, expected {about['bytes']}; set aside in records/damaged"
-                )
+        path = self.root / "locks" / f"{cell_id}.lock"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path, timeout=0, is_singleton=True)  # one who holds it may claim it again
+            lock.acquire()
+        except Timeout as error:
+            raise ClaimedError(f"another runner is at work on cell {cell_id}") from error
+        except OSError as error:
+            raise storage_error(path, "write", error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def stamp(self, cell_id: str) -> str | None:
+        """Return what changes whenever a cell's record is written; None where there is none."""
+        try:
+            stat = (self.records / f"{cell_id}.json").stat()
+        except OSError:
+            return None
+        return f"{stat.st_ino}-{stat.st_mtime_ns}-{stat.st_size}"
+
+    def read(self, cell_id: str, *, thorough: bool = False) -> Record | None:
+        """Return a cell's record, or None when there is none.
+
+        Args:
+            cell_id: of a cell.
+            thorough: look also at what lies beside the record.
+
+        Raises:
+            DamagedError: it isn't what was written; it has been set aside, unless someone is at work on it.
+            NewerFormatError: a newer qpabench wrote it.
+            StorageError: it may not be read.
+        """
+        try:
+            return self._read(cell_id, thorough)
+        except DamagedError as error:
+            seen = error
+        try:
+            with self.claim(cell_id):  # or it is just being written
+                try:
+                    return self._read(cell_id, thorough)
+                except DamagedError as error:
+                    raise DamagedError(f"{error}; {self._set_all_aside(cell_id)}") from error
+        except (ClaimedError, StorageError) as error:
+            raise DamagedError(f"{seen}; not set aside ({error})") from error
+
+    def _read(self, cell_id: str, thorough: bool) -> Record | None:
+        path = self.records / f"{cell_id}.json"
+        try:
+            record = from_json(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except PermissionError as error:
+            raise storage_error(path, "read", error) from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise DamagedError(f"{path}: cannot read ({error})") from error
+        except DamagedError as error:
+            raise DamagedError(f"{path}: {error}") from error
+        except NewerFormatError as error:
+            raise NewerFormatError(f"{path}: {error}") from error
+        if record.id != cell_id:
+            raise DamagedError(f"{path}: found the record of cell {one_line(record.id, 60)!r}")
+        self._files[cell_id] = record.files
+        if thorough:
+            for ending in (SERIES, STATE):
+                self._compare(self.records / f"{cell_id}.{ending}", (record.files or {}).get(ending))
+        return record
+
+    def _compare(self, path: Path, about: Mapping[str, Any] | None) -> None:
+        """Raise ``DamagedError`` where a file isn't what its record was written with.
+
+        Weights that were removed, to save space for instance, are missed only by whoever wants them.
+        """
+        if about is None or (path.suffix == f".{STATE}" and not path.exists()):
+            return
+        try:
+            with path.open("rb") as file:
+                same = hashlib.file_digest(file, "sha256").hexdigest() == about["sha256"]
+        except FileNotFoundError as error:
+            raise DamagedError(f"{path}: is not there, though its record names it") from error
+        except PermissionError as error:
+            raise storage_error(path, "read", error) from error
+        except OSError as error:
+            raise DamagedError(f"{path}: cannot read ({error})") from error
+        if not same:
+            found = path.stat().st_size
+            if found != about["bytes"]:
+                raise DamagedError(f"{path}: found {found} bytes, expected {about['bytes']}")
+            raise DamagedError(f"{path}: isn't the file its record was written with")
 
     def read_all(self) -> tuple[list[Record], list[str]]:
         """Return the records of the planned cells in plan order, and a line for each damaged file."""
@@ -260,14 +346,36 @@ class RunDirectory:
             raise RecordError(f"{path}: isn't the file its record was written with; {advice}")
         return content
 
+    def sweep(self) -> None:
+        """Remove what writers that were killed left behind long ago."""
+        for folder in (self.root, self.records, self.root / "figures"):
+            for left in folder.glob(".*.tmp"):
+                with suppress(OSError):
+                    if time.time() - left.stat().st_mtime > LEFT_OVER_SECONDS:
+                        left.unlink()
+
     def set_aside(self, path: Path) -> None:
-        """Move a file that can't be used to ``records/damaged``."""
+        """Move a file that can't be used to ``records/damaged``.
+
+        Raises:
+            StorageError: it can't be moved.
+        """
         aside = self.records / "damaged" / path.name
         try:
             aside.parent.mkdir(exist_ok=True)
             os.replace(path, aside)  # noqa: PTH105
         except OSError as error:
-            raise RecordError(f"{path}: damaged, and cannot be set aside ({error.strerror})") from error
+            raise StorageError(f"{path}: damaged, and cannot be set aside ({error.strerror})") from error
+
+    def _set_all_aside(self, cell_id: str) -> str:
+        """Set a record aside, and after it what lies beside it; return what was done."""
+        try:
+            for path in (self.records / f"{cell_id}.{ending}" for ending in ("json", SERIES, STATE)):
+                if path.exists():
+                    self.set_aside(path)
+        except StorageError as error:
+            return str(error)
+        return "set aside in records/damaged, its cell runs again"
 
 
 def _told_apart_by(content: bytes) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def write_report(root: Path) -> list[Path]:
 
     Raises:
         InputError: it isn't a run directory, or a verdict would compare what can't be compared.
-        RecordError: a file can't be written.
+        StorageError: a file can't be written.
     """
     run = load_run(root)
     found = results.columns(run.records)

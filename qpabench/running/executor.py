@@ -28,6 +28,8 @@ class Job:
         run_directory: where its record goes.
         fresh: run it although a record is there.
         checkpoint_minutes: of wall time between two checkpoints; 0: never.
+        known: ``RunDirectory.stamp`` of its record when the run was planned; a record written since then, by
+            another runner, stands.
     """
 
     cell: Mapping[str, Any]
@@ -35,6 +37,7 @@ class Job:
     run_directory: Path
     fresh: bool = False
     checkpoint_minutes: float = CHECKPOINT_MINUTES
+    known: str | None = None
 
     @property
     def id(self) -> str:
@@ -66,6 +69,9 @@ class Events(Protocol):
 
     def finished(self, job: Job) -> None:
         """Tell that a job has its record."""
+
+    def warn(self, text: str) -> None:
+        """Tell what a person should know, for instance that a damaged file was made again."""
 
 
 @dataclass

@@ -11,13 +11,14 @@ from typing import Any
 
 import psutil
 
-from qpabench.errors import one_line
+from qpabench.errors import ClaimedError, StorageError, one_line
 from qpabench.records.record import Record, Status
 from qpabench.records.store import RunDirectory
 from qpabench.running.executor import Events, Executor, Job
 
 POLL_SECONDS = 0.2
 BUSY_SECONDS = 2.0  # how long a cell held by another runner is left alone
+WRITING_SECONDS = 60.0  # how long a cell that is writing its record may take when the run is stopped
 KILLED = -9
 
 
@@ -29,6 +30,7 @@ class _Running:
     is_features: bool
     started: float
     outcome: tuple[Any, ...] | None = None
+    writing: bool = False
     stopped_for: tuple[Status, str] | None = None
 
 
@@ -44,7 +46,11 @@ class LocalExecutor(Executor):
     """Processes on this machine, isolated from each other and from the runner."""
 
     def run(self, jobs: Sequence[Job], events: Events) -> None:
-        """Run every job; see ``Executor``."""
+        """Run every job; see ``Executor``.
+
+        Raises:
+            StorageError: a file can't be written; cells that were at work are left for the next run.
+        """
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["qpabench.running.preloaded"])
         state = _State(list(jobs))
@@ -56,6 +62,9 @@ class LocalExecutor(Executor):
                 self._reap(state, events)
         finally:
             for running in state.running:
+                self._receive(running, events)
+                if running.writing:  # measured already
+                    running.process.join(WRITING_SECONDS)
                 running.process.kill()
                 running.process.join()
 
@@ -91,21 +100,28 @@ class LocalExecutor(Executor):
             return
         wait(handles, timeout=POLL_SECONDS)
         for running in state.running:
-            try:
-                while running.outcome is None and running.connection.poll():
-                    message = running.connection.recv()
-                    if message[0] == "progress":
-                        events.progress(running.job, *message[1:])
-                    else:
-                        running.outcome = message
-            except (EOFError, OSError):
-                continue
+            self._receive(running, events)
+
+    def _receive(self, running: _Running, events: Events) -> None:
+        try:
+            while running.outcome is None and running.connection.poll():
+                message = running.connection.recv()
+                if message[0] == "progress":
+                    events.progress(running.job, *message[1:])
+                elif message[0] == "warning":
+                    events.warn(*message[1:])
+                elif message[0] == "writing":
+                    running.writing = True
+                else:
+                    running.outcome = message
+        except (EOFError, OSError):
+            return
 
     def _enforce_limits(self, state: _State) -> None:
         for running in state.running:
             seconds = time.monotonic() - running.started
             timeout, memory = self.limits.timeout_seconds, self.limits.memory_bytes
-            if running.outcome is not None or running.stopped_for is not None:
+            if running.outcome is not None or running.stopped_for is not None or running.writing:
                 continue
             if timeout is not None and seconds > timeout and not running.is_features:
                 self._stop(
@@ -121,30 +137,22 @@ class LocalExecutor(Executor):
 
     def _reap(self, state: _State, events: Events) -> None:
         for running in list(state.running):
-            if running.process.is_alive() and (running.outcome is None or running.outcome[0] == "progress"):
+            if running.process.is_alive() and running.outcome is None:
                 continue
             running.process.join()
-            self._drain(running)
+            self._receive(running, events)
             running.connection.close()
             state.running.remove(running)
+            if running.outcome is not None and running.outcome[0] == "stop":
+                raise StorageError(running.outcome[1])
             if running.is_features:
                 self._features_ended(running, state, events)
             elif running.outcome == ("busy",):
-                state.held[running.job.id] = time.monotonic() + BUSY_SECONDS
-                state.waiting.append(running.job)
+                self._hold(running.job, state)
+            elif running.outcome is None:
+                self._fail(running.job, *_cause(running), state, events)
             else:
-                if running.outcome is None:
-                    _write_failure(running.job, *_cause(running))
                 events.finished(running.job)
-
-    def _drain(self, running: _Running) -> None:
-        try:
-            while running.outcome is None and running.connection.poll():
-                message = running.connection.recv()
-                if message[0] != "progress":
-                    running.outcome = message
-        except (EOFError, OSError):
-            return
 
     def _features_ended(self, running: _Running, state: _State, events: Events) -> None:
         if running.outcome == ("done",):
@@ -153,8 +161,24 @@ class LocalExecutor(Executor):
         status, reason = running.outcome[1:] if running.outcome is not None else _cause(running)
         for job in [job for job in state.waiting if job.features == running.job.features]:
             state.waiting.remove(job)
-            _write_failure(job, status, reason)
+            self._fail(job, status, reason, state, events)
+
+    def _fail(self, job: Job, status: Status, reason: str, state: _State, events: Events) -> None:
+        """Record why a cell has no result, unless it has one by now, its own or another runner's."""
+        directory = RunDirectory(job.run_directory)
+        try:
+            with directory.claim(job.id):
+                if directory.stamp(job.id) in (None, job.known):
+                    directory.write(Record(job.cell, status, reason))
+        except ClaimedError:
+            self._hold(job, state)
+        else:
             events.finished(job)
+
+    def _hold(self, job: Job, state: _State) -> None:
+        """Leave a cell to the runner that has it, and look again later."""
+        state.held[job.id] = time.monotonic() + BUSY_SECONDS
+        state.waiting.append(job)
 
 
 def _cause(running: _Running) -> tuple[Status, str]:
@@ -167,10 +191,6 @@ def _cause(running: _Running) -> tuple[Status, str]:
     return "failed", one_line(
         f"the process ended with {what} before it had a result; see logs/{running.job.id}.log"
     )
-
-
-def _write_failure(job: Job, status: Status, reason: str) -> None:
-    RunDirectory(job.run_directory).write(Record(job.cell, status, reason))
 
 
 def _resident_bytes(pid: int) -> int:

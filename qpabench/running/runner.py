@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qpabench.errors import QpabenchError
+from qpabench.errors import DamagedError, RecordError
 from qpabench.hooks.manager import Registry
 from qpabench.records.record import Record
 from qpabench.records.store import MANIFEST_VERSION, RunDirectory
@@ -59,10 +60,16 @@ class _Told:
     def finished(self, job: Job) -> None:
         """Tell display and plugins."""
         self.inner.finished(job)
-        record = self.directory.read(job.id)
-        if record is not None:
+        with suppress(RecordError):
+            record = self.directory.read(job.id)
+            if record is None:
+                return
             self.complaints += record.timing.get("checkpoint_trouble", [])
             self.complaints += self.registry.tell("qpabench_cell_finished", record=as_mapping(record))
+
+    def warn(self, text: str) -> None:
+        """Tell the display."""
+        self.inner.warn(text)
 
 
 def as_mapping(record: Record) -> dict[str, Any]:
@@ -102,8 +109,12 @@ def run_plan(
 
     Returns:
         How the planned cells ended, those that were there already included.
+
+    Raises:
+        StorageError: a file can't be written or read; what was measured stays, the rest runs next time.
     """
     directory = RunDirectory(root)
+    directory.sweep()
     directory.write_manifest(
         {
             "schema_version": MANIFEST_VERSION,
@@ -128,7 +139,8 @@ def run_plan(
         if planned.status in ("unsupported", "unavailable"):
             _record_refusal(directory, planned)
         elif planned.status == "run":
-            queue.append(Job(planned.cell.to_json(), _features(planned), root.absolute(), fresh, minutes))
+            key, known = _features(planned), directory.stamp(planned.cell.id)
+            queue.append(Job(planned.cell.to_json(), key, root.absolute(), fresh, minutes, known))
     told = _Told(events, registry, directory)
     if queue:
         component = registry.find("executor", executor).entry.component()
@@ -147,7 +159,7 @@ def _record_refusal(directory: RunDirectory, planned: PlannedCell) -> None:
     """Write why a cell can't run, unless something measured is there."""
     try:
         present = directory.read(planned.cell.id)
-    except QpabenchError:
+    except DamagedError:
         present = None
     if present is None or present.status not in ("ok", *FAILURES):
         directory.write(Record(planned.cell.to_json(), planned.status, planned.reason))  # type: ignore[arg-type]
@@ -158,9 +170,14 @@ def _outcome(plan: Plan, directory: RunDirectory, complaints: list[str]) -> Outc
     failures: list[tuple[str, str, str]] = []
     refused: Counter[tuple[str, str]] = Counter()
     for planned in plan.cells:
-        record = directory.read(planned.cell.id)
-        status = record.status if record is not None else "failed"
-        reason = record.reason if record is not None else "no record was written"
+        status, reason = "failed", "no record was written"
+        try:
+            record = directory.read(planned.cell.id)
+        except DamagedError as error:
+            reason = str(error)
+        else:
+            if record is not None:
+                status, reason = record.status, record.reason
         statuses[status] += 1
         if status in FAILURES:
             failures.append((planned.cell.label, status, reason))

@@ -22,15 +22,22 @@ from typing import Any
 import numpy as np
 import torch
 import torch._dynamo  # optimizers import it: two seconds, here once for all cells
-from filelock import FileLock, Timeout
 from safetensors.torch import save
 
-from qpabench.errors import QpabenchError, UnavailableError, UnsupportedError, one_line
+from qpabench.errors import (
+    ClaimedError,
+    DamagedError,
+    QpabenchError,
+    StorageError,
+    UnavailableError,
+    UnsupportedError,
+    one_line,
+)
 from qpabench.hooks.manager import Registry, load_registry
 from qpabench.randomness import derive_seed
 from qpabench.records.provenance import provenance
 from qpabench.records.record import Record, Status
-from qpabench.records.store import RunDirectory
+from qpabench.records.store import RunDirectory, storage_error
 from qpabench.running import log_keeper
 from qpabench.running.executor import Job, threads_for
 from qpabench.suite.cell import Cell
@@ -67,6 +74,10 @@ class Channel:
         if now - self._last >= SECONDS_BETWEEN_MESSAGES or done == total:
             self._last = now
             self.tell("progress", what, done, total, loss)
+
+    def warn(self, text: str) -> None:
+        """Send a line that a person should see."""
+        self.tell("warning", text)
 
 
 def settle(threads: int, seed: int) -> None:
@@ -110,46 +121,63 @@ def depend_on_parent() -> None:
 def compute_features(connection: Connection, job: Job, jobs: int) -> None:
     """Process entry: compute the features that a job's cell shares with others.
 
-    Sends ``("done",)`` or ``("refused", status, reason)``.
+    Sends ``("done",)``, ``("refused", status, reason)`` or ``("stop", reason)``, and warnings.
     """
     depend_on_parent()
     channel = Channel(connection)
-    with _contained(job, "features"):
-        try:
-            cell = cell_of(job.cell, load_registry())
-            settle(threads_for(jobs), cell.seed)
-            folder = ensure_features(cell, channel.progress)
-            if not is_point(job.cell):
-                with_kept(open_features(folder), cell, channel.progress)
-        except BaseException as error:
-            traceback.print_exc(file=sys.__stderr__)
-            channel.tell("refused", *verdict(error))
-        else:
-            channel.tell("done")
+    try:
+        with _contained(job, "features"):
+            channel.tell(*_features(channel, job, jobs))
+    except StorageError as error:
+        channel.tell("stop", str(error))
+
+
+def _features(channel: Channel, job: Job, jobs: int) -> tuple[str, ...]:
+    try:
+        cell = cell_of(job.cell, load_registry())
+        settle(threads_for(jobs), cell.seed)
+        folder = ensure_features(cell, channel.progress, channel.warn)
+        if not is_point(job.cell):
+            with_kept(open_features(folder), cell, channel.progress, channel.warn)
+    except StorageError:
+        raise
+    except BaseException as error:
+        traceback.print_exc(file=sys.__stderr__)
+        return ("refused", *verdict(error))
+    return ("done",)
 
 
 def compute_cell(connection: Connection, job: Job, jobs: int) -> None:
     """Process entry: run a cell and write its record.
 
-    Sends ``("done",)``, or ``("busy",)`` when another runner has the cell.
+    Sends ``("writing",)`` and ``("done",)``, ``("busy",)`` when another runner has the cell, or
+    ``("stop", reason)`` when a file can't be written: nothing is known of the cell then.
     """
     depend_on_parent()
     channel = Channel(connection)
     directory = RunDirectory(job.run_directory)
-    with _contained(job, "cell"):
-        locks = job.run_directory / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(locks / f"{job.id}.lock", timeout=0):
-                already = None
-                with suppress(QpabenchError):
-                    already = directory.read(job.id)
-                if job.fresh or already is None or already.status != "ok":
-                    _run_and_record(channel, directory, job, jobs)
-        except Timeout:
-            channel.tell("busy")
-            return
-    channel.tell("done")
+    try:
+        with directory.claim(job.id), _contained(job, "cell"):
+            if _wanted(directory, job):
+                _run_and_record(channel, directory, job, jobs)
+    except ClaimedError:
+        channel.tell("busy")
+    except StorageError as error:
+        channel.tell("stop", str(error))
+    else:
+        channel.tell("done")
+
+
+def _wanted(directory: RunDirectory, job: Job) -> bool:
+    """Tell whether a cell is still to be run: not when another runner left a record in the meantime."""
+    stamp = directory.stamp(job.id)
+    if stamp is None or job.fresh:
+        return stamp in (None, job.known)
+    try:
+        already = directory.read(job.id)
+    except DamagedError:
+        return True
+    return already is None or (stamp == job.known and already.status != "ok")
 
 
 def _run_and_record(channel: Channel, directory: RunDirectory, job: Job, jobs: int) -> None:
@@ -172,7 +200,7 @@ def _run_and_record(channel: Channel, directory: RunDirectory, job: Job, jobs: i
         cell = cell_of(job.cell, registry)
         origin |= origin_of(cell, threads)
         features_started = time.perf_counter()
-        features = features_of(cell, channel.progress)
+        features = features_of(cell, channel.progress, checked=True)
         waited = {"features": time.perf_counter() - features_started}
         origin["head"] = features.head_path
         result = run_cell(
@@ -181,10 +209,13 @@ def _run_and_record(channel: Channel, directory: RunDirectory, job: Job, jobs: i
             lambda step, total, loss: channel.progress("training", step, total, loss),
             checkpoints,
         )
+    except StorageError:
+        raise
     except BaseException as error:
         traceback.print_exc(file=sys.__stderr__)
         status, reason = verdict(error)
         timing = {"started_at": started, "finished_at": _now(), "alone": jobs == 1} | checkpoints.timing()
+        channel.tell("writing")
         directory.write(Record(job.cell, status, reason, timing=timing, provenance=origin))
         return
     timing = {
@@ -197,6 +228,7 @@ def _run_and_record(channel: Channel, directory: RunDirectory, job: Job, jobs: i
     origin["circuit"] = result.facts
     origin["data"] = {"rows": features.meta["rows"], "padding_share": features.meta["padding_share"]}
     record = Record(job.cell, "ok", "", result.metrics, timing, origin)
+    channel.tell("writing")
     directory.write(record, result.series, save(result.state))
 
 
@@ -248,7 +280,10 @@ class _contained:  # noqa: N801 - used as a context manager only
         self.path: Path = job.run_directory / "logs" / f"{name}.log"
 
     def __enter__(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(self.path, "write", error) from error
         keeper = Path(log_keeper.__file__)
         self.keeper = subprocess.Popen(
             [sys.executable, "-I", "-S", str(keeper), str(self.path)],

@@ -19,7 +19,9 @@ Splits: train, validation (if any), test, and stream (the test text as one conti
 from __future__ import annotations
 
 import json
+import os
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,19 +122,30 @@ class Features:
         return replace(self, weight=self.weight.to(device), bias=bias)
 
 
-def ensure_features(cell: Cell, progress: Progress | None = None) -> Path:
+def ensure_features(
+    cell: Cell,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] = warnings.warn,
+    *,
+    checked: bool = False,
+) -> Path:
     """Return the folder of a cell's features in the cache, computing them if they aren't there.
 
     Args:
         cell: names model, dataset and evaluation.
         progress: called with (what, done, total).
+        warn: called with a line when stored features were damaged and are computed again.
+        checked: their content has just been read through; only sizes are compared then.
 
     Raises:
-        UnavailableError: weights or data can't be had, or the cache can't be written.
+        StorageError: the cache can't be written.
+        UnavailableError: weights or data can't be had.
         InputError: the data can't be used.
     """
     told = progress or (lambda what, done, total: None)
-    return published(f"features/{features_key(cell)}", lambda work: _build(cell, work, told))
+    return published(
+        f"features/{features_key(cell)}", lambda work: _build(cell, work, told), warn, thorough=not checked
+    )
 
 
 def open_features(folder: Path) -> Features:
@@ -240,6 +253,13 @@ def _write_all(
     return meta
 
 
+def _reserve(path: Path) -> None:
+    """Take a file's whole size on the disk: writing to a map of it must not find the disk full."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
 @torch.no_grad()
 def _write_split(
     model: LoadedModel,
@@ -274,6 +294,7 @@ def _write_split(
     features = np.lib.format.open_memmap(
         work / f"{name}_features.npy", mode="w+", dtype=np.float32, shape=(total, head.in_features)
     )
+    _reserve(work / f"{name}_features.npy")
     nll = np.zeros(total, dtype=np.float32)
     _, first_index, inverse = np.unique(
         np.concatenate([rows.ids, rows.mask], axis=1), axis=0, return_index=True, return_inverse=True

@@ -186,7 +186,7 @@ def _features(cell: Cell, progress: Progress) -> Features:
     if not cell.target.options.is_on_head:  # type: ignore[attr-defined]
         return features_of(cell, progress)
     device = torch.device(cell.model.options.device)  # type: ignore[attr-defined]
-    return open_features(ensure_features(cell, progress)).on(device)
+    return open_features(ensure_features(cell, progress, checked=True)).on(device)
 
 
 class FrozenHead:

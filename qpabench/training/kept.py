@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -24,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qpabench.cache import cache_dir, published
-from qpabench.errors import UnavailableError
+from qpabench.errors import StorageError, UnavailableError
 from qpabench.hooks.entries import TargetOptions
 from qpabench.suite.cell import Cell
 from qpabench.training.budget import budget_bytes, bytes_in, folders
@@ -38,7 +39,14 @@ CHECKED_TOKENS = 8
 Progress = Callable[[str, int, int], None]
 
 
-def with_kept(features: Features, cell: Cell, progress: Progress | None = None) -> Features:
+def with_kept(
+    features: Features,
+    cell: Cell,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] = warnings.warn,
+    *,
+    checked: bool = False,
+) -> Features:
     """Return features with the kept logits of their splits, computed by whoever needs them first.
 
     They are kept for all splits or for none: where the target only adds to the logits, on the CPU, and
@@ -48,6 +56,8 @@ def with_kept(features: Features, cell: Cell, progress: Progress | None = None) 
         features: of the cell.
         cell: names model, dataset and target.
         progress: called with (what, done, total).
+        warn: called with a line when kept logits were damaged and are computed again.
+        checked: their content has just been read through.
 
     Raises:
         InputError: the budget asked for isn't a number.
@@ -64,10 +74,12 @@ def with_kept(features: Features, cell: Cell, progress: Progress | None = None) 
     try:
         make_room(budget - sum(sizes), key)
         splits = {
-            name: replace(split, kept=_kept(features, split, f"kept/{key}/{name}", progress))
+            name: replace(
+                split, kept=_kept(features, split, f"kept/{key}/{name}", progress, warn, thorough=not checked)
+            )
             for name, split in features.splits.items()
         }
-    except (UnavailableError, OSError):
+    except (UnavailableError, StorageError, OSError):
         return features
     return replace(features, splits=splits)
 
@@ -93,10 +105,20 @@ def make_room(allowed: int, key: str) -> None:
     os.utime(own)
 
 
-def _kept(features: Features, split: Split, name: str, progress: Progress | None) -> KeptLogits | None:
+def _kept(
+    features: Features,
+    split: Split,
+    name: str,
+    progress: Progress | None,
+    warn: Callable[[str], None],
+    *,
+    thorough: bool,
+) -> KeptLogits | None:
     told = progress or (lambda what, done, total: None)
     for _ in range(2):
-        folder = published(name, lambda work: write_logits(features, split, work, told))
+        folder = published(
+            name, lambda work: write_logits(features, split, work, told), warn, thorough=thorough
+        )
         found = _opened(folder / "logits.f32", features, split)
         if found is not None:
             return found

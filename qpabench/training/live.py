@@ -105,22 +105,23 @@ class LiveFeatures(Features):
         return target.factors(inputs, place, self.weight, tensors, random)
 
 
-def features_of(cell: Cell, progress: Progress | None = None) -> Features:
+def features_of(cell: Cell, progress: Progress | None = None, *, checked: bool = False) -> Features:
     """Return what a cell is trained and measured on: stored features, or the model around them.
 
     Args:
         cell: names model, dataset, evaluation and the adapted layers.
         progress: called with (what, done, total).
+        checked: the stored features have just been read through for damage.
 
     Raises:
         InputError: the model has no linear layer of a wanted name.
     """
     device = torch.device(cell.model.options.device)  # type: ignore[attr-defined]
-    folder: Path = ensure_features(cell, progress)
+    folder: Path = ensure_features(cell, progress, checked=checked)
     features = open_features(folder).on(device)
     assert isinstance(cell.target.options, TargetOptions)
     if cell.target.options.is_on_head:
-        return with_kept(features, cell, progress)
+        return with_kept(features, cell, progress, checked=checked)
     assert isinstance(cell.dataset.options, DatasetOptions)
     model: LoadedModel = cell.model.entry.component()(cell.model.options)
     return live_features(features, model, cell.target.options.target_modules, cell.dataset.options.max_length)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qpabench.errors import RecordError
+from qpabench.errors import DamagedError, RecordError
 from qpabench.records.record import SCHEMA_VERSION, Record, content_hash, from_json
 
 GOLDEN = Path(__file__).parents[1] / "golden" / f"record_v{SCHEMA_VERSION}.json"
@@ -62,6 +62,13 @@ def test_version_that_is_none_is_refused_in_one_line(version: Any) -> None:
 def test_files_without_size_or_hash_are_refused(files: Any) -> None:
     with pytest.raises(RecordError, match="files isn't a table of sizes and hashes"):
         from_json(_edited(files=files))
+
+
+def test_a_flipped_version_number_is_damage_and_no_newer_format() -> None:
+    text = GOLDEN.read_text(encoding="utf-8")
+    flipped = text.replace(f'"schema_version": {SCHEMA_VERSION}', f'"schema_version": {SCHEMA_VERSION + 4}')
+    with pytest.raises(DamagedError, match="edited or damaged"):
+        from_json(flipped)
 
 
 def test_unknown_status_is_refused() -> None:

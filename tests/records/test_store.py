@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qpabench.errors import InputError, RecordError
+from qpabench.errors import InputError, RecordError, StorageError
 from qpabench.records import store
 from qpabench.records.lookup import finished_lookup
 from qpabench.records.record import Record, Status
@@ -46,7 +46,7 @@ def test_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(RecordError, match="No space left"):
+    with pytest.raises(StorageError, match="No space left"):
         write_atomically(path, b"after")
     assert path.read_bytes() == b"before"
 
@@ -164,7 +164,7 @@ def test_cell_whose_file_was_cut_short_runs_again(tmp_path: Path, ending: str) -
     notes: list[str] = []
     assert finished_lookup(RunDirectory(tmp_path), notes)(ID) is None
     assert (len(notes), path.name in notes[0]) == (1, True)
-    assert sorted(p.name for p in (directory.records / "damaged").iterdir()) == [f"{ID}.json", path.name]
+    assert {p.name for p in (directory.records / "damaged").iterdir()} >= {f"{ID}.json", path.name}
 
 
 def test_cell_whose_weights_were_removed_stays_finished(tmp_path: Path) -> None:
