@@ -1,0 +1,144 @@
+"""Every file of a run directory and of the cache damaged as a reboot or a failing disk may damage it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from subject import Faults, Subject, ended, side_by_side
+
+BLOCK_BYTES = 4096
+
+
+def empty(path: Path, stream: random.Random) -> None:
+    """Truncate to nothing."""
+    path.write_bytes(b"")
+
+
+def cut(path: Path, stream: random.Random) -> None:
+    """Truncate to a random length."""
+    content = path.read_bytes()
+    path.write_bytes(content[: stream.randrange(max(1, len(content)))])
+
+
+def zero(path: Path, stream: random.Random) -> None:
+    """Zero the last block."""
+    content = path.read_bytes()
+    lost = min(BLOCK_BYTES, len(content))
+    path.write_bytes(content[: len(content) - lost] + bytes(lost))
+
+
+def flip(path: Path, stream: random.Random) -> None:
+    """Flip one random bit."""
+    content = bytearray(path.read_bytes())
+    if content:
+        content[stream.randrange(len(content))] ^= 1 << stream.randrange(8)
+    path.write_bytes(content)
+
+
+def delete(path: Path, stream: random.Random) -> None:
+    """Remove."""
+    path.unlink()
+
+
+Damage = Callable[[Path, random.Random], None]
+DAMAGES = [empty, cut, zero, flip, delete]
+
+
+@pytest.fixture(scope="module")
+def whole(faults: Faults) -> Subject:
+    """A finished run."""
+    subject = faults.subject()
+    assert subject.run().code == 0
+    return subject
+
+
+@pytest.fixture(scope="module")
+def halfway(faults: Faults) -> Subject:
+    """A run that a reboot stopped while a cell had a checkpoint."""
+    subject = faults.subject()
+    process = subject.start()
+    while not list((subject.root / "records").glob("*.checkpoint.safetensors")):
+        assert process.poll() is None
+    process.kill()
+    ended(process)
+    return subject
+
+
+def files(root: Path, pattern: str) -> list[Path]:
+    """Return the files that match, those set aside left out."""
+    return sorted(path for path in root.glob(pattern) if path.is_file() and "damaged" not in path.parts)
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("ending", ["json", "npz", "safetensors"])
+def test_damaged_records_series_and_weights_are_set_aside_and_made_again(
+    faults: Faults, whole: Subject, ending: str, damage: Damage
+) -> None:
+    subject, stream = faults.subject(whole), faults.random(f"{damage.__name__} {ending}")
+    harmed = files(subject.root, f"records/*.{ending}")
+    for path in harmed:
+        damage(path, stream)
+    done = subject.finish()
+    aside = files_set_aside(subject)
+    if damage is not delete:
+        assert {path.name for path in harmed} <= aside
+        assert all(str(path.relative_to(subject.folder)) in done.err for path in harmed), done.err
+    faults.count(f"{damage.__name__}: records/*.{ending}", len(harmed), [faults.judge(subject)], len(aside))
+
+
+def files_set_aside(subject: Subject) -> set[str]:
+    """Return their names."""
+    return {path.name for path in (subject.root / "records" / "damaged").glob("*")}
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("state", ["whole", "halfway"])
+def test_all_other_files_of_a_run_directory_are_made_again(
+    faults: Faults, request: pytest.FixtureRequest, state: str, damage: Damage
+) -> None:
+    """Manifest, report, results, figures, locks, logs, and the checkpoint of a cell that was stopped."""
+    subject, stream = faults.subject(request.getfixturevalue(state)), faults.random(damage.__name__)
+    kept = {path for ending in ("json", "npz") for path in files(subject.root, f"records/*.{ending}")}
+    weights = set(files(subject.root, "records/*.safetensors"))
+    checkpoints = set(files(subject.root, "records/*.checkpoint.safetensors"))
+    harmed = [path for path in files(subject.root, "**/*") if path not in kept | (weights - checkpoints)]
+    for path in harmed:
+        damage(path, stream)
+    done = subject.finish()
+    aside = files_set_aside(subject)
+    if damage is not delete:
+        assert {path.name for path in checkpoints} <= aside
+        assert all(path.name in done.err for path in checkpoints), done.err
+    faults.count(
+        f"{damage.__name__}: all else, run {state}", len(harmed), [faults.judge(subject)], len(aside)
+    )
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_damaged_files_of_the_cache_are_named_and_made_again(
+    faults: Faults, whole: Subject, damage: Damage
+) -> None:
+    """One file a run, each time with one cell to run again."""
+    names = [path.relative_to(whole.cache) for path in files(whole.cache, "**/*") if path.suffix != ".lock"]
+    chosen = faults.random(damage.__name__).sample(names, min(len(names), faults.times(len(names))))
+
+    def disturb(number: int) -> tuple[int, tuple[int, int]]:
+        name, stream = chosen[number], faults.random(f"{damage.__name__} {chosen[number]}")
+        subject = faults.subject(whole)
+        damage(subject.cache / name, stream)
+        (subject.root / "records" / f"{stream.choice(subject.ids())}.json").unlink()
+        done = subject.finish()
+        told = name.name in done.out
+        assert told or name.parts[0] == "hashes", (name, done)  # a hash is read again, nothing is lost
+        return int(told), faults.judge(subject)
+
+    done = side_by_side(disturb, len(chosen))
+    faults.count(
+        f"{damage.__name__}: a file of the cache",
+        len(chosen),
+        [pair for _, pair in done],
+        sum(n for n, _ in done),
+    )
