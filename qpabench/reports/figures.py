@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -235,14 +236,18 @@ def _style(group: Group) -> dict[str, str]:
 
 
 def names_within(members: Sequence[Group]) -> list[str]:
-    """Name points by what differs within their family: rank, chunk size, layers."""
+    """Name points by what differs within their family (rank, chunk size, layers), and from most of it."""
     said: list[list[str]] = [[] for _ in members]
     for part in ("target", "generator", "train"):
         options = [((group.cell.get("options") or {}).get(part)) or {} for group in members]
         for key in sorted({key for own in options for key in own}):
-            if len({canonical(own.get(key)) for own in options}) > 1:
-                for words, own in zip(said, options, strict=True):
-                    words.extend([f"{key.replace('_', ' ')} {own[key]}"] if key in own else [])
+            values = [canonical(own.get(key)) for own in options]
+            (usual, times), *others = Counter(values).most_common()
+            if not others:
+                continue
+            for words, own, value in zip(said, options, values, strict=True):
+                if key in own and not (value == usual and times > len(values) / 2):
+                    words.append(f"{key.replace('_', ' ')} {own[key]}")
     return [", ".join(words[:2]) for words in said]
 
 

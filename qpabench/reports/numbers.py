@@ -50,7 +50,8 @@ def size(value: float) -> str:
 
 def nats(value: float) -> str:
     """Write a difference of NLL with its sign, in nats."""
-    return f"{value:+.4f}".replace("-", MINUS)
+    digits = 4 if value == 0 or abs(value) >= 1e-3 else 6
+    return f"{value:+.{digits}f}".replace("-", MINUS)
 
 
 def percent(value: float, digits: int = 1) -> str:

@@ -37,7 +37,7 @@ _COLOURS = {
 }
 _DECIDED = ("better", "worse", "equivalent")
 BAND = "#DDE8F2"
-AROUND = 1.6  # the axis goes on beyond the points by this factor
+AROUND = 2.0  # the axis goes on beyond the points by this factor: room for their names
 #: points of one budget stand this share of the axis apart
 SIDE_BY_SIDE = 0.014
 
@@ -58,7 +58,7 @@ def forest(verdict: Verdict) -> Drawn | None:
         _block(axes, found, verdict.margin_nats)
         axes.set_title(figure_text(f"{family.name}: {family.method.name} against", 90))
     grid[-1, 0].set_xlabel(
-        "difference in masked NLL, nats per token (left of zero: the method in the title is better)"
+        "difference in masked NLL, nats per token\n(left of zero: the method in the title is better)"
     )
     handles: list[Line2D | Patch] = [Patch(color=BAND, label=f"margin ±{verdict.margin_nats:g}")]
     for outcome in dict.fromkeys(one.outcome for _, found in blocks for one in found):

@@ -44,3 +44,7 @@ def test_counts_have_thousands_separators() -> None:
 
 def test_difference_has_a_sign() -> None:
     assert (numbers.nats(0.0123), numbers.nats(-0.0123)) == ("+0.0123", "−0.0123")
+
+
+def test_small_nats_are_not_rounded_to_nothing() -> None:
+    assert (numbers.nats(-0.00002), numbers.nats(0.0)) == ("−0.000020", "+0.0000")
