@@ -258,7 +258,7 @@ def _draw_once(run: Path) -> None:
 
 
 def _read(tally: Tally, run: Path, good: Path, chance: random.Random, data: object) -> None:
-    tally.judge(["compare", str(good), str(run), "--all"], data, writable=run / "records")
+    tally.judge(["compare", str(good), str(run), "--all"], data, writable=run)  # it sets damaged ones aside
     if chance.random() < 0.03:
         tally.judge(["report", str(run)], data, writable=run, most_seconds=MOST_SECONDS_DRAWING)
         text = "".join(path.read_text(encoding="utf-8") for path in run.glob("*.md"))

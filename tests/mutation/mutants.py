@@ -412,8 +412,8 @@ RUNNING = (
     Mutant(
         "a record's content hash isn't checked",
         "qpabench/records/record.py",
-        'content.get("content_hash") != content_hash(content)',
-        '"content_hash" not in content',
+        "whole = hashed == content_hash(content)",
+        "whole = hashed is not None",
         ("tests/records/test_record.py::test_edited_metric_is_detected",),
     ),
     Mutant(

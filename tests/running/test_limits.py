@@ -67,7 +67,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def work(root: Path, *, fresh: bool = False) -> Any:
     mine, theirs = Pipe(duplex=False)
-    worker.compute_cell(theirs, Job(CELL, "features", root, fresh=fresh), 1)
+    known = RunDirectory(root).stamp(CELL["id"])
+    worker.compute_cell(theirs, Job(CELL, "features", root, fresh=fresh, known=known), 1)
     theirs.close()
     return mine.recv()
 

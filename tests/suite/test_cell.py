@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 from pydantic.fields import FieldInfo
@@ -32,6 +32,7 @@ def cell(folder: Path) -> Cell:
 def other_values(field: FieldInfo, value: Any) -> Iterator[Any]:
     """Values of the field's type that may be valid and differ from the given one."""
     kinds = [field.annotation, *get_args(field.annotation)]
+    kinds += [get_args(kind)[0] for kind in kinds if get_origin(kind) is Annotated]
     for kind in kinds:
         if get_origin(kind) is Literal:
             yield from get_args(kind)
