@@ -87,6 +87,7 @@ def run(
         from qpabench.display import RunDisplay
         from qpabench.reports.report import write_report
         from qpabench.running.runner import run_plan
+        from qpabench.suite.plan import profile_that_runs
 
         registry, plan, root, notes = _planned(
             suite, profile, settings, only, out, max_cells, retry_failed=retry_failed, fresh=fresh
@@ -116,23 +117,9 @@ def run(
     if "unavailable" in outcome.statuses:
         if plan.document.profiles and plan.document.profile is None:
             typer.echo(f"profiles of this suite: {', '.join(plan.document.profiles)} (--profile NAME)")
-        if here := _profile_that_runs(suite, registry, plan.document, max_cells):
+        if here := profile_that_runs(suite, registry, plan.document.profiles, max_cells):
             typer.echo(f"runs here: --profile {here}")
     raise typer.Exit(outcome.exit_code)
-
-
-def _profile_that_runs(suite: Path, registry: Any, document: Any, max_cells: int) -> str | None:
-    """Return the first profile all of whose cells could run on this machine."""
-    from qpabench.suite.plan import make_plan
-
-    for name in document.profiles:
-        try:
-            cells = make_plan(suite, registry, profile=name, max_cells=max_cells).cells
-        except InputError:
-            continue
-        if all(planned.status == "run" for planned in cells):
-            return str(name)
-    return None
 
 
 @app.command()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from qpabench.errors import InputError, one_line
 from qpabench.hooks.manager import Registry
+from qpabench.hub import forbidden_hub
 from qpabench.suite.cell import Cell, Choice
 from qpabench.suite.document import Document, read_document
 from qpabench.suite.expand import MAX_CELLS, expand_parts
@@ -151,3 +152,23 @@ def _decide(
         if lacking:
             return PlannedCell(cell, "unavailable", f"{choice.entry.kind} {choice.name}: {lacking}")
     return PlannedCell(cell, "run", "")
+
+
+def profile_that_runs(path: Path, registry: Registry, profiles: Iterable[str], max_cells: int) -> str | None:
+    """Return the first profile all of whose cells could run with what is on this machine, without the hub.
+
+    Args:
+        path: of the suite.
+        registry: loaded plugins.
+        profiles: names, in the order in which they are tried.
+        max_cells: as in ``make_plan``.
+    """
+    with forbidden_hub():
+        for name in profiles:
+            try:
+                cells = make_plan(path, registry, profile=name, max_cells=max_cells).cells
+            except InputError:
+                continue
+            if all(planned.status == "run" for planned in cells):
+                return name
+    return None

@@ -6,10 +6,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from commands import in_process
 
 from qpabench.hooks.manager import load_registry
 from qpabench.suite.document import read_document
-from qpabench.suite.plan import Plan, make_plan
+from qpabench.suite.plan import Plan, make_plan, profile_that_runs
 
 SUITES = Path(__file__).parents[2] / "suites"
 SHIPPED = sorted(SUITES.rglob("*.toml"))
@@ -81,3 +82,18 @@ def test_figures_4a_and_10_run_nothing_of_their_own() -> None:
     cells = {m["name"]: set(m["cells"]) for m in planned(PAPER).members}
     assert cells["fig4a"] <= cells["fig2-gpt2"] | cells["fig2-gemma"]
     assert cells["fig10"] <= cells["fig2-gpt2"] | cells["fig4cd"]
+
+
+def test_the_profile_that_runs_here_needs_nothing_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the hub may be asked: that it may doesn't mean that it answers."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("HF_HUB_CACHE", "nowhere")
+    assert profile_that_runs(PAPER, load_registry(), ("full", "gpu-day", "laptop"), 10_000) == "laptop"
+
+
+def test_a_run_without_the_models_says_which_profile_runs_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", "nowhere")
+    done = in_process(["run", str(SUITES / "paper" / "fig10.toml"), "--out", str(tmp_path)], capsys)
+    assert (done.code, done.out.splitlines()[-1]) == (0, "runs here: --profile laptop")
