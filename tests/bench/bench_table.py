@@ -90,5 +90,5 @@ def _figure(measured: Sequence[Ratio]) -> Figure:
     axes.set_xlim(low, high)
     axes.axvline(1, color=GREY, linewidth=1)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("times better than the target (right of the line: reached)")
+    axes.set_xlabel("times better than the target")
     return figure
