@@ -121,9 +121,10 @@ def test_all_other_files_of_a_run_directory_are_made_again(
 def test_damaged_files_of_the_cache_are_named_and_made_again(
     faults: Faults, whole: Subject, damage: Damage
 ) -> None:
-    """One file a run, each time with one cell to run again."""
+    """One file a run, each time with one cell to run again; each damage has its share of the files."""
     names = [path.relative_to(whole.cache) for path in files(whole.cache, "**/*") if path.suffix != ".lock"]
-    chosen = faults.random(damage.__name__).sample(names, min(len(names), faults.times(len(names))))
+    share = faults.random("cache").sample(names, len(names))[DAMAGES.index(damage) :: len(DAMAGES)]
+    chosen = share[: faults.times(len(share))]
 
     def disturb(number: int) -> tuple[int, tuple[int, int]]:
         name, stream = chosen[number], faults.random(f"{damage.__name__} {chosen[number]}")

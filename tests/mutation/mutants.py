@@ -31,14 +31,28 @@ DENSE = "tests/circuits/test_native.py::test_ansatz_probabilities_equal_dense_kr
 
 TARGETS = (
     Mutant(
-        "a head that ignores its adapter when measuring",
+        "plain logits that ignore the adapter",
         "qpabench/training/head.py",
         "logits = logits + factors.low_rank[0] @ factors.low_rank[1].T",
         "pass",
+        ("tests/targets/test_lora.py::test_logits_are_those_of_peft",),
+    ),
+    Mutant(
+        "a head that ignores its adapter when measuring",
+        "qpabench/training/head.py",
+        "given = (factors.inputs, u, B, factors.scale, weight, bias, labels)\n        total",
+        "given = (factors.inputs, None, None, factors.scale, weight, bias, labels)\n        total",
         (
-            "tests/targets/test_lora.py::test_logits_are_those_of_peft",
+            "tests/training/test_head.py::test_token_nll_is_cross_entropy",
             f"{PERPLEXITY}::test_a_trained_lora_merged_into_the_model_measures_the_same",
         ),
+    ),
+    Mutant(
+        "kept logits without the adapter",
+        "qpabench/training/kept_loss.py",
+        "z.addmm_(u, Bt)",
+        "pass",
+        ("tests/training/test_kept.py::test_token_nll_is_that_of_float64",),
     ),
     Mutant(
         "a head that ignores its adapter when training",
@@ -297,10 +311,14 @@ CIRCUITS = (
         "qpabench/circuits/native.py",
         "bra = 2 * cotangent * state",
         "bra = -2 * cotangent * state",
-        (
-            "tests/circuits/test_native.py::test_the_gradient_equals_finite_differences_of_dense_matrices",
-            "tests/circuits/test_gradients.py::test_exact_estimators_equal_the_exact_gradient",
-        ),
+        ("tests/circuits/test_native.py::test_the_gradient_equals_finite_differences_of_dense_matrices",),
+    ),
+    Mutant(
+        "the adjoint gradient of the compiled loops has the wrong sign",
+        "qpabench/circuits/fast.py",
+        "out=bra[:, :, : plan.size])\n    slopes",
+        "out=bra[:, :, : plan.size])\n    bra.neg_()\n    slopes",
+        ("tests/circuits/test_gradients.py::test_exact_estimators_equal_the_exact_gradient",),
     ),
     Mutant(
         "the parameter-shift rule without its half",
