@@ -242,7 +242,8 @@ def make_faults(folder: Path, scale: float, rows: list[Row]) -> Faults:
     site = folder / "site"
     install(site, "counting-plugin", PLUGIN)
     (site / "sitecustomize.py").write_text(CLOCK, encoding="utf-8")
-    env = environment(folder / "none", site)
+    # the compiled loops take a second to load, at each of hundreds of starts
+    env = environment(folder / "none", site) | {"QPABENCH_COMPILED": "0"}
     faults = Faults(folder, env, scale, rows)
     subject = faults.subject()
     started = time.monotonic()

@@ -51,7 +51,7 @@ def test_the_verdict_is_written_and_linked(bench: Bench) -> None:
 def test_the_answer_names_seeds_rows_and_interval(bench: Bench) -> None:
     text = (bench.folder / "run" / "verdict.md").read_text()
     assert "**Does the circuit matter:** qpa is" in text
-    assert re.search(r"95 % interval [+−]\d\.\d{4} to [+−]\d\.\d{4}, 3 seeds, 8 test rows", text)
+    assert re.search(r"95 % interval [+−]\d\.\d{4,6} to [+−]\d\.\d{4,6}, 3 seeds, 8 test rows", text)
     assert "learning rate chosen among 2 on the validation rows" in text
 
 
