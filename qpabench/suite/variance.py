@@ -29,6 +29,7 @@ from qpabench.errors import InputError, PluginError, nearest, one_line
 from qpabench.hooks.entries import AnsatzEntry
 from qpabench.hooks.manager import Registry
 from qpabench.suite.cell import CORE_BEHAVIOUR_VERSION, Cell, Choice, cell_from_json
+from qpabench.suite.tables import known_table
 
 #: Raised when the same point gives other numbers.
 VARIANCE_VERSION = 1
@@ -256,7 +257,7 @@ def read_variance(source: str, value: object) -> Variance | None:
     """
     if value is None:
         return None
-    table = _table(source, "variance", value, KEYS)
+    table = known_table(source, "variance", value, KEYS)
     draws = _number(source, "variance", "draws", table.get("draws", DRAWS))
     tokens = _number(source, "variance", "tokens", table.get("tokens", TOKENS))
     seed = _number(source, "variance", "seed", table.get("seed", SEED))
@@ -271,7 +272,7 @@ def read_variance(source: str, value: object) -> Variance | None:
 
 
 def _grid(source: str, key: str, value: object, draws: int) -> Grid:
-    table = _table(source, key, value, GRID_KEYS)
+    table = known_table(source, key, value, GRID_KEYS)
     for name in ("ansatz", "n_qubits", "n_layers"):
         if name not in table:
             raise InputError(f"{source}: {key}.{name}: missing; expected one value or a list")
@@ -286,15 +287,6 @@ def _grid(source: str, key: str, value: object, draws: int) -> Grid:
         tuple(_number(source, key, "n_layers", one) for one in _listed(source, key, table, "n_layers")),
         _number(source, key, "draws", table.get("draws", draws)),
     )
-
-
-def _table(source: str, key: str, value: object, known: Sequence[str]) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InputError(f"{source}: {key}: found {type(value).__name__}, expected a table")
-    for name in value:
-        if name not in known:
-            raise InputError(f"{source}: {key}.{one_line(name, 60)}: unknown key; {nearest(name, known)}")
-    return value
 
 
 def _number(source: str, key: str, name: str, value: object) -> int:

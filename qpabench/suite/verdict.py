@@ -16,13 +16,14 @@ A method is a cell whatever its seed; with ``select = "validation"`` whatever it
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qpabench.errors import InputError, nearest, one_line
+from qpabench.errors import InputError, one_line
 from qpabench.suite.cell import Cell
 from qpabench.suite.select import selection
+from qpabench.suite.tables import known_table
 
 KEYS = ("margin_nats", "families")
 FAMILY_KEYS = ("name", "cell", "against")
@@ -70,7 +71,7 @@ def read_verdict(source: str, value: object) -> Asked | None:
     """
     if value is None:
         return None
-    table = _table(source, "verdict", value, KEYS)
+    table = known_table(source, "verdict", value, KEYS)
     margin = table.get("margin_nats")
     number = isinstance(margin, (int, float)) and not isinstance(margin, bool)
     if not number or not 0 < float(margin) < math.inf:  # type: ignore[arg-type]
@@ -131,7 +132,7 @@ def resolve(source: str, asked: Asked, cells: Sequence[Cell]) -> dict[str, Any]:
 
 
 def _family(source: str, key: str, value: object) -> Family:
-    table = _table(source, key, value, FAMILY_KEYS)
+    table = known_table(source, key, value, FAMILY_KEYS)
     name, cell, against = (table.get(field) for field in FAMILY_KEYS)
     expressions = [against] if isinstance(against, str) else against
     for field, found in (("name", name), ("cell", cell)):
@@ -147,15 +148,6 @@ def _family(source: str, key: str, value: object) -> Family:
             "expected a selection as in --only, or a list of them"
         )
     return Family(str(name), str(cell), tuple(expressions))
-
-
-def _table(source: str, key: str, value: object, known: Sequence[str]) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InputError(f"{source}: {key}: found {type(value).__name__}, expected a table")
-    for name in value:
-        if name not in known:
-            raise InputError(f"{source}: {key}.{one_line(name, 60)}: unknown key; {nearest(name, known)}")
-    return value
 
 
 def _methods(where: str, expression: str, cells: Sequence[Cell]) -> dict[str, list[Cell]]:
