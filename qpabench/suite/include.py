@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from qpabench.errors import InputError, nearest, one_line
+from qpabench.suite.tables import shown
 
 #: an included file may include others, so often
 DEEPEST_INCLUDE = 4
@@ -42,7 +43,7 @@ def included_paths(source: str, path: Path, value: object, chain: Sequence[Path]
     if value is None:
         return []
     if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
-        raise InputError(f"{source}: include: found {_shown(value)}, expected a list of paths of suite files")
+        raise InputError(f"{source}: include: found {shown(value)}, expected a list of paths of suite files")
     if len(value) > MOST_INCLUDED:
         raise InputError(f"{source}: include: found {len(value)} files, expected at most {MOST_INCLUDED}")
     if len(chain) > DEEPEST_INCLUDE:
@@ -58,12 +59,12 @@ def included_paths(source: str, path: Path, value: object, chain: Sequence[Path]
         inside = "\0" not in item and not pure.is_absolute() and ".." not in pure.parts and "\\" not in item
         if not inside or not (resolved := _resolved(where, folder / item)).is_relative_to(folder):
             raise InputError(
-                f"{where}: found {_shown(item)}, expected a path beside or below the including file"
+                f"{where}: found {shown(item)}, expected a path beside or below the including file"
             )
         if resolved in chain:
-            raise InputError(f"{where}: {_shown(item)} leads back to itself; expected no cycle")
+            raise InputError(f"{where}: {shown(item)} leads back to itself; expected no cycle")
         if resolved in found:
-            raise InputError(f"{where}: {_shown(item)} is named twice; expected once")
+            raise InputError(f"{where}: {shown(item)} is named twice; expected once")
         found.append(resolved)
     return [path.parent / item for item in value]
 
@@ -81,7 +82,7 @@ def read_figures(source: str, value: object) -> tuple[Mapping[str, Any], ...]:
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(table, Mapping) for table in value):
-        raise InputError(f"{source}: figures: found {_shown(value)}, expected tables [[figures]]")
+        raise InputError(f"{source}: figures: found {shown(value)}, expected tables [[figures]]")
     return tuple(_figure(source, f"figures[{index}]", table) for index, table in enumerate(value))
 
 
@@ -95,7 +96,7 @@ def _figure(source: str, key: str, table: Mapping[str, Any]) -> Mapping[str, Any
     found = {"x": table.get("x"), "y": [y] if isinstance(y, str) else y}
     if not isinstance(found["x"], str) or not _FIELD.fullmatch(found["x"]):
         raise InputError(
-            f"{source}: {key}.x: found {_shown(found['x'])}, expected a field, for instance n_trainable"
+            f"{source}: {key}.x: found {shown(found['x'])}, expected a field, for instance n_trainable"
         )
     names = found["y"]
     if (
@@ -104,7 +105,7 @@ def _figure(source: str, key: str, table: Mapping[str, Any]) -> Mapping[str, Any
         or not all(isinstance(name, str) and _FIELD.fullmatch(name) for name in names)
     ):
         raise InputError(
-            f"{source}: {key}.y: found {_shown(y)}, expected one to three metrics, "
+            f"{source}: {key}.y: found {shown(y)}, expected one to three metrics, "
             "for instance perplexity_padded"
         )
     return found
@@ -115,7 +116,3 @@ def _resolved(where: str, path: Path) -> Path:
         return path.resolve()
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{where}: cannot read ({one_line(error)}); expected a path") from error
-
-
-def _shown(value: object) -> str:
-    return "nothing" if value is None else one_line(repr(value), 60)

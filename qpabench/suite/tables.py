@@ -26,3 +26,8 @@ def known_table(source: str, key: str, value: object, known: Sequence[str]) -> M
         if name not in known:
             raise InputError(f"{source}: {key}.{one_line(name, 60)}: unknown key; {nearest(name, known)}")
     return value
+
+
+def shown(value: object) -> str:
+    """Return how a message names what was found."""
+    return "nothing" if value is None else one_line(repr(value), 60)

@@ -23,7 +23,7 @@ from typing import Any
 from qpabench.errors import InputError, one_line
 from qpabench.suite.cell import Cell
 from qpabench.suite.select import selection
-from qpabench.suite.tables import known_table
+from qpabench.suite.tables import known_table, shown
 
 KEYS = ("margin_nats", "families")
 FAMILY_KEYS = ("name", "cell", "against")
@@ -76,7 +76,7 @@ def read_verdict(source: str, value: object) -> Asked | None:
     number = isinstance(margin, (int, float)) and not isinstance(margin, bool)
     if not number or not 0 < float(margin) < math.inf:  # type: ignore[arg-type]
         raise InputError(
-            f"{source}: verdict.margin_nats: found {_shown(margin)}, expected a positive number: the "
+            f"{source}: verdict.margin_nats: found {shown(margin)}, expected a positive number: the "
             "smallest difference in NLL per token that matters (equivalence within 0 can't be shown)"
         )
     families = table.get("families")
@@ -137,14 +137,14 @@ def _family(source: str, key: str, value: object) -> Family:
     expressions = [against] if isinstance(against, str) else against
     for field, found in (("name", name), ("cell", cell)):
         if not isinstance(found, str) or not found.strip():
-            raise InputError(f"{source}: {key}.{field}: found {_shown(found)}, expected text")
+            raise InputError(f"{source}: {key}.{field}: found {shown(found)}, expected text")
     if (
         not isinstance(expressions, list)
         or not expressions
         or not all(isinstance(e, str) for e in expressions)
     ):
         raise InputError(
-            f"{source}: {key}.against: found {_shown(against)}, "
+            f"{source}: {key}.against: found {shown(against)}, "
             "expected a selection as in --only, or a list of them"
         )
     return Family(str(name), str(cell), tuple(expressions))
@@ -203,7 +203,3 @@ def _differing(first: Cell, second: Cell) -> str:
 
 def _cut(text: str) -> str:
     return one_line(text, 160)
-
-
-def _shown(value: object) -> str:
-    return "nothing" if value is None else one_line(repr(value), 60)
