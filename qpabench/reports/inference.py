@@ -16,12 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qpabench.reports.statistics import CONFIDENCE, RowSums
+from qpabench.reports.statistics import CONFIDENCE, RowSums, t_quantile
 
 ALPHA = 1 - CONFIDENCE
 POWER = 0.8
@@ -57,7 +57,7 @@ class Estimate:
         """Return half the width of the interval; None without inference."""
         if self.standard_error is None:
             return None
-        return _quantile((1 + confidence) / 2, self.degrees_of_freedom) * self.standard_error
+        return t_quantile((1 + confidence) / 2, self.degrees_of_freedom) * self.standard_error
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -89,7 +89,7 @@ class Estimate:
         if self.standard_error is None:
             return None
         df = self.degrees_of_freedom
-        return (_quantile((1 + CONFIDENCE) / 2, df) + _quantile(POWER, df)) * self.standard_error
+        return (t_quantile((1 + CONFIDENCE) / 2, df) + t_quantile(POWER, df)) * self.standard_error
 
 
 def estimate(first: Sequence[RowSums], second: Sequence[RowSums]) -> Estimate | None:
@@ -172,14 +172,7 @@ def outcome(nats: float, p_difference: float | None, p_equivalence: float | None
     return "undecided"
 
 
-def _quantile(probability: float, df: float) -> float:
-    from scipy.stats import t
-
-    return float(t.ppf(probability, df))
-
-
 def _tail(value: float, df: float) -> float:
-    from scipy.stats import t
+    from scipy.special import stdtr
 
-    found: Any = t.sf(value, df)
-    return float(found)
+    return float(stdtr(df, -value))

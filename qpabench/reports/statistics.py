@@ -140,11 +140,16 @@ def over_seeds(differences: Sequence[float]) -> Interval | None:
     n = len(differences)
     if n < 2:
         return None
-    from scipy.stats import t
-
     mean, spread = mean_and_spread(differences)
-    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * (spread or 0.0) / math.sqrt(n)
+    half = t_quantile((1 + CONFIDENCE) / 2, n - 1) * (spread or 0.0) / math.sqrt(n)
     return Interval(mean - half, mean + half, "seeds", n)
+
+
+def t_quantile(probability: float, df: float) -> float:
+    """Return the value that Student's t with ``df`` degrees of freedom stays below with a probability."""
+    from scipy.special import stdtrit  # scipy.stats would take most of a second to import
+
+    return float(stdtrit(df, probability))
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:

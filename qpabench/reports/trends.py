@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from qpabench.reports.statistics import CONFIDENCE, SEED
+from qpabench.reports.statistics import CONFIDENCE, SEED, t_quantile
 
 FEWEST_SIZES = 5
 RESAMPLES = 1000
@@ -152,11 +152,11 @@ def _resampled(squares: Floats, random: np.random.Generator) -> Floats:
 
 
 def _line(x: Floats, y: Floats) -> Line:
-    from scipy.stats import linregress, t
+    from scipy.stats import linregress
 
     found: Any = linregress(x, y)
     residual = float(_residual(x, y[:, None])[0])
-    half = float(t.ppf((1 + CONFIDENCE) / 2, len(x) - 2)) * float(found.stderr)
+    half = t_quantile((1 + CONFIDENCE) / 2, len(x) - 2) * float(found.stderr)
     slope = float(found.slope)
     off = math.exp(math.sqrt(residual / (len(x) - 2)))
     return Line(slope, slope - half, slope + half, float(found.intercept), _aicc(residual, len(x), 3), off)

@@ -69,8 +69,6 @@ class LocalExecutor(Executor):
                 running.process.join()
 
     def _start(self, context: Any, state: _State, events: Events) -> None:
-        from qpabench.running.worker import compute_cell, compute_features
-
         now = time.monotonic()
         busy = {running.job.features for running in state.running if running.is_features}
         for job in list(state.waiting):
@@ -79,9 +77,8 @@ class LocalExecutor(Executor):
             if job.features in busy or state.held.get(job.id, 0) > now:
                 continue
             is_features = bool(job.features) and job.features not in state.ready
-            target = compute_features if is_features else compute_cell
             mine, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=target, args=(theirs, job, self.jobs), daemon=True)
+            process = context.Process(target=_enter, args=(is_features, theirs, job, self.jobs), daemon=True)
             process.start()
             theirs.close()
             state.running.append(_Running(job, process, mine, is_features, now))
@@ -179,6 +176,14 @@ class LocalExecutor(Executor):
         """Leave a cell to the runner that has it, and look again later."""
         state.held[job.id] = time.monotonic() + BUSY_SECONDS
         state.waiting.append(job)
+
+
+def _enter(is_features: bool, connection: Connection, job: Job, jobs: int) -> None:
+    """Process entry; the runner itself never imports torch, which takes seconds."""
+    from qpabench.running import worker
+
+    compute = worker.compute_features if is_features else worker.compute_cell
+    compute(connection, job, jobs)
 
 
 def _cause(running: _Running) -> tuple[Status, str]:

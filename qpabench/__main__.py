@@ -1,0 +1,6 @@
+"""``python -m qpabench``."""
+
+from qpabench.cli import main
+
+if __name__ == "__main__":
+    main()
