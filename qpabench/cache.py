@@ -14,7 +14,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_dir
 
-from qpabench.errors import StorageError
+from qpabench.errors import StorageError, cause
 
 #: Files below this are hashed each time; the hashes of bigger ones are kept.
 SMALL_BYTES = 1 << 20
@@ -77,7 +77,7 @@ def published(
                 shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
         raise StorageError(
-            f"cannot write {target}: {error.strerror or error}; free space there, or set QPABENCH_CACHE to "
+            f"cannot write {target}: {cause(error)}; free space there, or set QPABENCH_CACHE to "
             "another folder, then run again"
         ) from error
     return target

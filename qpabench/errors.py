@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -66,6 +68,13 @@ def one_line(text: object, limit: int = 300) -> str:
     """
     shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text).strip())
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def cause(error: OSError) -> str:
+    """Say in a few words why the file system refused; numpy gives no reason, only how much it wrote."""
+    if error.errno is None and " requested and " in str(error):
+        return f"{os.strerror(errno.ENOSPC)}, {one_line(error)}"
+    return one_line(error.strerror or error)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -37,6 +37,7 @@ from qpabench.errors import (
     NewerFormatError,
     RecordError,
     StorageError,
+    cause,
     one_line,
 )
 from qpabench.records.manifest import problem
@@ -83,7 +84,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def storage_error(path: Path, what: str, error: OSError) -> StorageError:
     """Return the error for a file that can't be read or written here."""
     advice = "allow reading" if what == "read" else "free space or allow writing"
-    return StorageError(f"{path}: cannot {what} ({error.strerror or error}); {advice}, then run again")
+    return StorageError(f"{path}: cannot {what} ({cause(error)}); {advice}, then run again")
 
 
 def _keep_name(folder: Path) -> None:
@@ -341,7 +342,7 @@ class RunDirectory:
                 return None
             raise RecordError(f"{path}: is not there, though its record names it; {advice}") from error
         except OSError as error:
-            raise RecordError(f"{path}: cannot read ({error.strerror}); {advice}") from error
+            raise RecordError(f"{path}: cannot read ({cause(error)}); {advice}") from error
         if files is not None and _told_apart_by(content)["sha256"] != files[ending]["sha256"]:
             raise RecordError(f"{path}: isn't the file its record was written with; {advice}")
         return content
@@ -365,7 +366,7 @@ class RunDirectory:
             aside.parent.mkdir(exist_ok=True)
             os.replace(path, aside)  # noqa: PTH105
         except OSError as error:
-            raise StorageError(f"{path}: damaged, and cannot be set aside ({error.strerror})") from error
+            raise StorageError(f"{path}: damaged, and cannot be set aside ({cause(error)})") from error
 
     def _set_all_aside(self, cell_id: str) -> str:
         """Set a record aside, and after it what lies beside it; return what was done."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -53,6 +55,7 @@ class LocalExecutor(Executor):
         """
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["qpabench.running.preloaded"])
+        _start_server()
         state = _State(list(jobs))
         try:
             while state.waiting or state.running:
@@ -176,6 +179,20 @@ class LocalExecutor(Executor):
         """Leave a cell to the runner that has it, and look again later."""
         state.held[job.id] = time.monotonic() + BUSY_SECONDS
         state.waiting.append(job)
+
+
+def _start_server() -> None:
+    """Start the process that workers are forked from, deaf to Ctrl-C from its first moment.
+
+    It would say so by a traceback, in the middle of its imports. Blocked signals stay so in what it starts;
+    here a Ctrl-C is only put off.
+    """
+    resource_tracker.ensure_running()  # would be started with the server, and let interrupts in again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _enter(is_features: bool, connection: Connection, job: Job, jobs: int) -> None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from string import Template
 
-from qpabench.errors import InputError, one_line
+from qpabench.errors import InputError, cause, one_line
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -121,7 +121,5 @@ def scaffold(name: str, folder: Path) -> list[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(template.substitute(name=name, package=package), encoding="utf-8")
     except OSError as error:
-        raise InputError(
-            f"cannot write {root}: {error.strerror or error}; choose a writable folder"
-        ) from error
+        raise InputError(f"cannot write {root}: {cause(error)}; choose a writable folder") from error
     return list(files)

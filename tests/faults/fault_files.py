@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def delete(path: Path, stream: random.Random) -> None:
 
 
 Damage = Callable[[Path, random.Random], None]
+Injected = tuple[int, tuple[int, int], int]  # how often; cells lost, cells wrong; files set aside
 DAMAGES = [empty, cut, zero, flip, delete]
 
 
@@ -62,6 +64,7 @@ def halfway(faults: Faults) -> Subject:
     process = subject.start()
     while not list((subject.root / "records").glob("*.checkpoint.safetensors")):
         assert process.poll() is None
+        time.sleep(0.01)
     process.kill()
     ended(process)
     return subject
@@ -72,21 +75,30 @@ def files(root: Path, pattern: str) -> list[Path]:
     return sorted(path for path in root.glob(pattern) if path.is_file() and "damaged" not in path.parts)
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("ending", ["json", "npz", "safetensors"])
 def test_damaged_records_series_and_weights_are_set_aside_and_made_again(
-    faults: Faults, whole: Subject, ending: str, damage: Damage
+    faults: Faults, whole: Subject, ending: str
 ) -> None:
-    subject, stream = faults.subject(whole), faults.random(f"{damage.__name__} {ending}")
-    harmed = files(subject.root, f"records/*.{ending}")
-    for path in harmed:
-        damage(path, stream)
-    done = subject.finish()
-    aside = files_set_aside(subject)
-    if damage is not delete:
-        assert {path.name for path in harmed} <= aside
-        assert all(str(path.relative_to(subject.folder)) in done.err for path in harmed), done.err
-    faults.count(f"{damage.__name__}: records/*.{ending}", len(harmed), [faults.judge(subject)], len(aside))
+    def disturb(number: int) -> Injected:
+        damage = DAMAGES[number]
+        subject, stream = faults.subject(whole), faults.random(f"{damage.__name__} {ending}")
+        harmed = files(subject.root, f"records/*.{ending}")
+        for path in harmed:
+            damage(path, stream)
+        done = subject.finish()
+        aside = files_set_aside(subject)
+        if damage is not delete:
+            assert {path.name for path in harmed} <= aside
+            assert all(str(path.relative_to(subject.folder)) in done.err for path in harmed), done.err
+        return len(harmed), faults.judge(subject), len(aside)
+
+    count_each_damage(faults, f"records/*.{ending}", side_by_side(disturb, len(DAMAGES)))
+
+
+def count_each_damage(faults: Faults, where: str, done: list[Injected]) -> None:
+    """Add a row for each damage."""
+    for damage, (times, judged, aside) in zip(DAMAGES, done, strict=True):
+        faults.count(f"{damage.__name__}: {where}", times, [judged], aside)
 
 
 def files_set_aside(subject: Subject) -> set[str]:
@@ -94,27 +106,30 @@ def files_set_aside(subject: Subject) -> set[str]:
     return {path.name for path in (subject.root / "records" / "damaged").glob("*")}
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("state", ["whole", "halfway"])
 def test_all_other_files_of_a_run_directory_are_made_again(
-    faults: Faults, request: pytest.FixtureRequest, state: str, damage: Damage
+    faults: Faults, request: pytest.FixtureRequest, state: str
 ) -> None:
     """Manifest, report, results, figures, locks, logs, and the checkpoint of a cell that was stopped."""
-    subject, stream = faults.subject(request.getfixturevalue(state)), faults.random(damage.__name__)
-    kept = {path for ending in ("json", "npz") for path in files(subject.root, f"records/*.{ending}")}
-    weights = set(files(subject.root, "records/*.safetensors"))
-    checkpoints = set(files(subject.root, "records/*.checkpoint.safetensors"))
-    harmed = [path for path in files(subject.root, "**/*") if path not in kept | (weights - checkpoints)]
-    for path in harmed:
-        damage(path, stream)
-    done = subject.finish()
-    aside = files_set_aside(subject)
-    if damage is not delete:
-        assert {path.name for path in checkpoints} <= aside
-        assert all(path.name in done.err for path in checkpoints), done.err
-    faults.count(
-        f"{damage.__name__}: all else, run {state}", len(harmed), [faults.judge(subject)], len(aside)
-    )
+    like: Subject = request.getfixturevalue(state)
+
+    def disturb(number: int) -> Injected:
+        damage = DAMAGES[number]
+        subject, stream = faults.subject(like), faults.random(damage.__name__)
+        kept = {path for ending in ("json", "npz") for path in files(subject.root, f"records/*.{ending}")}
+        weights = set(files(subject.root, "records/*.safetensors"))
+        checkpoints = set(files(subject.root, "records/*.checkpoint.safetensors"))
+        harmed = [path for path in files(subject.root, "**/*") if path not in kept | (weights - checkpoints)]
+        for path in harmed:
+            damage(path, stream)
+        done = subject.finish()
+        aside = files_set_aside(subject)
+        if damage is not delete:
+            assert {path.name for path in checkpoints} <= aside
+            assert all(path.name in done.err for path in checkpoints), done.err
+        return len(harmed), faults.judge(subject), len(aside)
+
+    count_each_damage(faults, f"all else, run {state}", side_by_side(disturb, len(DAMAGES)))
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)

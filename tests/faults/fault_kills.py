@@ -24,6 +24,7 @@ def wait_at_random(process: subprocess.Popen[str], stream: random.Random, second
 
 
 def test_a_runner_killed_at_random_moments_resumes(faults: Faults) -> None:
+    """Half of them have no features yet: those are computed, and killed, too."""
     wanted = faults.times(100)
     directories = -(-wanted // KILLS_PER_DIRECTORY)
     per_directory = -(-wanted // directories)
@@ -31,10 +32,10 @@ def test_a_runner_killed_at_random_moments_resumes(faults: Faults) -> None:
     def disturb(number: int) -> tuple[int, list[tuple[int, int]]]:
         stream, killed, judged = faults.random(f"runner {number}"), 0, []
         while killed < per_directory:
-            subject, alive = faults.subject(), True
+            (subject, seconds), alive = faults.alternating(number), True
             while alive and killed < per_directory:
                 process = subject.start()
-                alive = wait_at_random(process, stream, faults.seconds)
+                alive = wait_at_random(process, stream, seconds)
                 if alive:
                     process.kill()
                     killed += 1

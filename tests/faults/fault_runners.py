@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import pytest
@@ -13,8 +14,8 @@ N_COUNTED = 4  # cells that note each time they are run
 @pytest.mark.parametrize("runners", [2, 4])
 def test_runners_share_the_work(faults: Faults, runners: int) -> None:
     judged = []
-    for _ in range(faults.times(4)):
-        subject = faults.subject()
+    for number in range(faults.times(4)):
+        subject, _ = faults.alternating(number)
         note = subject.folder / "executions"
         variables = {"QPABENCH_TEST_EXECUTIONS": str(note)}
         started = [subject.start(variables=variables) for _ in range(runners)]
@@ -28,12 +29,12 @@ def test_runners_share_the_work(faults: Faults, runners: int) -> None:
 
 def test_a_dead_runners_claim_is_taken_over(faults: Faults) -> None:
     def disturb(number: int) -> tuple[int, tuple[int, int]]:
-        subject, stream = faults.subject(), faults.random(f"claims {number}")
+        (subject, seconds), stream = faults.alternating(number), faults.random(f"claims {number}")
         first, second = subject.start(), subject.start()
         while first.poll() is None and not list(subject.root.glob("locks/*.lock")):
-            pass
+            time.sleep(0.01)
         try:
-            first.wait(timeout=stream.uniform(0, faults.seconds / 2))
+            first.wait(timeout=stream.uniform(0, seconds / 2))
         except Exception:
             first.kill()
         first.communicate(timeout=WAIT_SECONDS)

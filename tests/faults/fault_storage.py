@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from commands import Done
-from subject import Faults, Subject, is_root
+from subject import Faults, Subject, ended, is_root, side_by_side
 
 ROOMY = f"size={256 << 20},nr_inodes=100000"
 DROP_CAPABILITY, MAY_OVERRIDE_PERMISSIONS = 24, (1, 2)  # of prctl; CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
@@ -55,68 +55,101 @@ def assert_stopped_in_one_line(done: Done, what: str) -> None:
 @pytest.mark.parametrize("limit", ["size", "nr_inodes"])
 def test_a_full_disk_stops_the_run_in_one_line(faults: Faults, place: str, limit: str) -> None:
     fault = f"disk full ({limit}), {place}"
-    stream, judged = faults.random(fault), []
-    needed = {"run": {"size": 400_000, "nr_inodes": 50}, "cache": {"size": 400_000, "nr_inodes": 20}}
-    for _ in range(faults.times(5)):
-        subject = faults.subject()
-        room = stream.randrange(4 if limit == "nr_inodes" else 4096, needed[place][limit])
+    least, needed = (4096, bytes_in) if limit == "size" else (4, entries_in)
+    enough = needed((faults.undisturbed.root, faults.undisturbed.cache)[place == "cache"])
+
+    def disturb(number: int) -> tuple[int, int] | str | None:
+        subject, stream = faults.subject(), faults.random(f"{fault} {number}")
+        room = stream.randrange(least, enough)
         with small_disk(subject.folder / place, f"{limit}={room}") as why:
             if why:
-                return faults.impossible(fault, why)
+                return why
             done = subject.run()
             if done.code:
                 assert_stopped_in_one_line(done, "No space left on device")
             assert not mount("-o", f"remount,{ROOMY}", str(subject.folder / place))
             subject.finish()
-            if done.code:
-                judged.append(faults.judge(subject))
+            return faults.judge(subject) if done.code else None
+
+    count_possible(faults, fault, side_by_side(disturb, faults.times(5)))
+
+
+def bytes_in(folder: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def entries_in(folder: Path) -> int:
+    """Return the number of files and folders below a folder."""
+    return sum(1 for _ in folder.rglob("*"))
+
+
+def count_possible(faults: Faults, fault: str, done: list[tuple[int, int] | str | None]) -> None:
+    """Add a row: what was judged, or why the fault could not be injected here; None: it had no effect."""
+    for found in done:
+        if isinstance(found, str):
+            return faults.impossible(fault, found)
+    judged = [found for found in done if isinstance(found, tuple)]
     faults.count(fault, len(judged), judged)
 
 
 def test_a_read_only_folder_stops_the_run_in_one_line(faults: Faults) -> None:
-    judged = []
-    for number in range(faults.times(4)):
+    def disturb(number: int) -> tuple[int, int] | str | None:
         subject, place = faults.subject(), ("run", "cache")[number % 2]
         with small_disk(subject.folder / place, ROOMY) as why:
             if why:
-                return faults.impossible("read-only folder", why)
+                return why
             started = subject.start()
             time.sleep(faults.random(f"read-only {number}").uniform(0.3, 0.8) * faults.seconds)
             started.kill()
-            started.communicate()
+            ended(started)
             assert not mount("-o", "remount,ro", str(subject.folder / place))
             if place == "run" or not list(subject.cache.glob("features/*/sums.json")):
                 assert_stopped_in_one_line(subject.run("--fresh"), "Read-only file system")
             assert not mount("-o", "remount,rw", str(subject.folder / place))
             subject.finish()
-            judged.append(faults.judge(subject))
-    faults.count("read-only folder", len(judged), judged)
+            return faults.judge(subject)
+
+    count_possible(faults, "read-only folder", side_by_side(disturb, faults.times(4)))
 
 
-def obey_permissions() -> None:
-    """Give up root's right to read and write everything, in the child that is about to be started."""
-    for capability in MAY_OVERRIDE_PERMISSIONS:
-        ctypes.CDLL(None).prctl(DROP_CAPABILITY, capability)
+#: gives up root's right to read and write everything, then becomes the program that follows
+OBEY_PERMISSIONS = f"""
+import ctypes, os, sys
+for capability in {MAY_OVERRIDE_PERMISSIONS}:
+    ctypes.CDLL(None).prctl({DROP_CAPABILITY}, capability)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+OBEDIENT = (sys.executable, "-S", "-c", OBEY_PERMISSIONS)
 
 
-@pytest.mark.parametrize("place", ["run", "run/records", "run/locks", "run/logs", "cache/features"])
-def test_a_missing_permission_stops_the_run_in_one_line(faults: Faults, place: str) -> None:
-    subject = faults.subject()
-    assert subject.run().code == 0
-    folder = subject.folder / place
-    if place.startswith("cache"):  # something is to be made there
-        for built in folder.iterdir():
-            subprocess.run(["rm", "-rf", str(built)], check=True)
-    (subject.root / "records" / f"{subject.ids()[0]}.json").unlink()
-    folder.chmod(0o555)
-    if place in ("run/locks", "run/logs"):
-        subprocess.run(["rm", "-rf", *map(str, folder.iterdir())], check=True)
-    if os.access(folder, os.W_OK) and not is_root():
-        return faults.impossible(f"no permission, {place}", "permissions don't bind here")
-    assert_stopped_in_one_line(subject.run(preexec_fn=obey_permissions), "Permission denied")
-    folder.chmod(0o755)
-    subject.finish()
-    faults.count(f"no permission, {place}", 1, [faults.judge(subject)])
+def test_a_missing_permission_stops_the_run_in_one_line(faults: Faults) -> None:
+    places = ["run", "run/records", "run/locks", "run/logs", "cache/features"]
+
+    def disturb(number: int) -> tuple[int, int] | str | None:
+        subject = faults.subject()
+        assert subject.run().code == 0
+        folder = subject.folder / places[number]
+        if folder.is_relative_to(subject.cache):  # something is to be made there
+            empty(folder)
+        (subject.root / "records" / f"{subject.ids()[0]}.json").unlink()
+        folder.chmod(0o555)
+        if folder.name in ("locks", "logs"):
+            empty(folder)
+        if os.access(folder, os.W_OK) and not is_root():
+            return "permissions don't bind here"
+        assert_stopped_in_one_line(subject.run(launcher=OBEDIENT), "Permission denied")
+        folder.chmod(0o755)
+        subject.finish()
+        return faults.judge(subject)
+
+    for place, found in zip(places, side_by_side(disturb, len(places)), strict=True):
+        count_possible(faults, f"no permission, {place}", [found])
+
+
+def empty(folder: Path) -> None:
+    """Remove what a folder holds."""
+    subprocess.run(["rm", "-rf", *map(str, folder.iterdir())], check=True)
 
 
 def test_a_record_that_may_not_be_read_stays_where_it_is(faults: Faults) -> None:
@@ -124,23 +157,29 @@ def test_a_record_that_may_not_be_read_stays_where_it_is(faults: Faults) -> None
     assert subject.run().code == 0
     path = subject.root / "records" / f"{subject.ids()[0]}.json"
     path.chmod(0)
-    assert_stopped_in_one_line(subject.run(preexec_fn=obey_permissions), "Permission denied")
+    assert_stopped_in_one_line(subject.run(launcher=OBEDIENT), "Permission denied")
     path.chmod(0o644)
     subject.finish()
     faults.count("no permission to read a record", 1, [faults.judge(subject)])
 
 
-@pytest.mark.parametrize("seconds", [-TEN_YEARS_SECONDS, TEN_YEARS_SECONDS], ids=["back", "forward"])
-def test_a_clock_that_is_off_changes_nothing(faults: Faults, seconds: int) -> None:
-    subject = faults.subject()
-    process = subject.start()
-    time.sleep(0.7 * faults.seconds)
-    process.kill()
-    process.communicate()
-    set_times(subject, time.time() - seconds)
-    done = subject.run(variables={"QPABENCH_TEST_CLOCK": str(seconds)})
-    assert done.code == 0, done
-    faults.count(f"clock set {'back' if seconds < 0 else 'forward'} ten years", 1, [faults.judge(subject)])
+def test_a_clock_that_is_off_changes_nothing(faults: Faults) -> None:
+    directions = {"back": -TEN_YEARS_SECONDS, "forward": TEN_YEARS_SECONDS}
+
+    def disturb(number: int) -> tuple[int, int]:
+        seconds = list(directions.values())[number]
+        subject = faults.subject()
+        process = subject.start()
+        time.sleep(0.7 * faults.seconds)
+        process.kill()
+        ended(process)
+        set_times(subject, time.time() - seconds)
+        done = subject.run(variables={"QPABENCH_TEST_CLOCK": str(seconds)})
+        assert done.code == 0, done
+        return faults.judge(subject)
+
+    for direction, judged in zip(directions, side_by_side(disturb, len(directions)), strict=True):
+        faults.count(f"clock set {direction} ten years", 1, [judged])
 
 
 def set_times(subject: Subject, moment: float) -> None:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,17 +91,18 @@ class Subject:
         """The cache."""
         return Path(self.env["QPABENCH_CACHE"])
 
-    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """Start ``qpabench run`` in a group of its own."""
+    def start(
+        self, *arguments: str, variables: Mapping[str, str] | None = None, launcher: Sequence[str] = ()
+    ) -> subprocess.Popen[str]:
+        """Start ``qpabench run`` in a group of its own; a launcher becomes it in the end."""
         return subprocess.Popen(
-            [*PYTHON, "run", "suite.toml", "--out", "run", *arguments],
+            [*launcher, *PYTHON, "run", "suite.toml", "--out", "run", *arguments],
             cwd=self.folder,
-            env=self.env | options.pop("variables", {}),
+            env=self.env | dict(variables or {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            **options,
         )
 
     def run(self, *arguments: str, **options: Any) -> Done:
@@ -170,6 +171,8 @@ class Faults:
         rows: the table.
         expected: of the undisturbed run, by cell.
         seconds: that the undisturbed run took.
+        seconds_with_features: that it took with features in the cache.
+        undisturbed: its directory and cache.
     """
 
     folder: Path
@@ -178,6 +181,8 @@ class Faults:
     rows: list[Row]
     expected: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     seconds: float = 0.0
+    seconds_with_features: float = 0.0
+    undisturbed: Subject = field(init=False)
     _numbers: Any = field(default_factory=itertools.count)
 
     def times(self, usual: int) -> int:
@@ -201,6 +206,18 @@ class Faults:
         else:
             shutil.copytree(like.folder, folder)
         return Subject(folder, self.env | {"QPABENCH_CACHE": str(folder / "cache")})
+
+    def with_features(self) -> Subject:
+        """Make a fresh directory, but with features in its cache: a run of it comes to cells at once."""
+        subject = self.subject()
+        shutil.copytree(self.undisturbed.cache, subject.cache)
+        return subject
+
+    def alternating(self, number: int) -> tuple[Subject, float]:
+        """Make a directory, every second one with features; return it and the seconds of its run."""
+        if number % 2:
+            return self.with_features(), self.seconds_with_features
+        return self.subject(), self.seconds
 
     def judge(self, subject: Subject) -> tuple[int, int]:
         """Return how many cells are lost and how many wrong."""
@@ -246,13 +263,20 @@ def make_faults(folder: Path, scale: float, rows: list[Row]) -> Faults:
     env = environment(folder / "none", site) | {"QPABENCH_COMPILED": "0"}
     faults = Faults(folder, env, scale, rows)
     subject = faults.subject()
-    started = time.monotonic()
-    done = subject.run()
-    faults.seconds = time.monotonic() - started
-    assert done.code == 0, done
+    faults.seconds = seconds_of_run(subject)
+    faults.undisturbed = subject
+    faults.seconds_with_features = seconds_of_run(faults.with_features())
     faults.expected = {cell_id: subject.outcome(cell_id) for cell_id in subject.ids()}
     assert {status for status, _, _ in faults.expected.values()} == {"ok"}
     return faults
+
+
+def seconds_of_run(subject: Subject) -> float:
+    """Run undisturbed; return how long it took."""
+    started = time.monotonic()
+    done = subject.run()
+    assert done.code == 0, done
+    return time.monotonic() - started
 
 
 def is_root() -> bool:

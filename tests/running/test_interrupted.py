@@ -19,15 +19,7 @@ Run = tuple[Bench, Done]
 def stopped_by(how: signal.Signals, bench: Bench, marks: Path) -> tuple[Done, int]:
     """Start the suite, stop it while its second cell hangs; return how it ended, and that cell's process."""
     mark = marks / "pid"
-    process = subprocess.Popen(
-        [*PYTHON, "run", "suite.toml", "--out", "run"],
-        cwd=bench.folder,
-        env=bench.env | {"QPABENCH_TEST_WAIT": str(mark)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = started(bench, {"QPABENCH_TEST_WAIT": str(mark)})
     until = time.monotonic() + WAIT_SECONDS
     while not (mark.exists() and mark.read_text()):
         assert process.poll() is None, process.communicate()
@@ -39,6 +31,19 @@ def stopped_by(how: signal.Signals, bench: Bench, marks: Path) -> tuple[Done, in
         process.send_signal(how)
     out, err = process.communicate(timeout=WAIT_SECONDS)
     return Done(process.returncode, out, err), int(mark.read_text())
+
+
+def started(bench: Bench, variables: dict[str, str]) -> subprocess.Popen[str]:
+    """Start the suite in a group of its own, as a terminal does."""
+    return subprocess.Popen(
+        [*PYTHON, "run", "suite.toml", "--out", "run"],
+        cwd=bench.folder,
+        env=bench.env | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def ends(pid: int) -> bool:
@@ -108,3 +113,24 @@ def test_an_interrupt_leaves_no_process(interrupted: Stopped) -> None:
 def test_after_an_interrupt_the_suite_ends_as_if_undisturbed(interrupted: Stopped, undisturbed: Run) -> None:
     assert interrupted[0].run().code == 0
     assert interrupted[0].outcome() == undisturbed[0].outcome()
+
+
+def test_an_interrupt_while_workers_are_being_prepared_is_that_one_line_too(
+    bench_at: Callable[[str], Bench],
+) -> None:
+    process = started(bench_at(SUITE), {})
+    server: list[psutil.Process] = []
+    while not server:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+        server = [
+            child
+            for child in psutil.Process(process.pid).children()
+            if "forkserver" in "".join(child.cmdline())
+        ]
+    time.sleep(0.5)  # it imports torch now
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=WAIT_SECONDS)
+    assert process.returncode == 130
+    assert len(err.splitlines()) == 1, err
+    assert err.startswith("interrupted; what was measured is in run; resume with:")
