@@ -11,7 +11,7 @@ import time
 from subject import Faults, Subject, ended, side_by_side
 
 KILLS_PER_DIRECTORY = 10
-WORKER_KILLS_PER_RUN = 2
+WORKER_KILLS_PER_DIRECTORY = 5
 
 
 def wait_at_random(process: subprocess.Popen[str], stream: random.Random, seconds: float) -> bool:
@@ -25,7 +25,7 @@ def wait_at_random(process: subprocess.Popen[str], stream: random.Random, second
 
 def test_a_runner_killed_at_random_moments_resumes(faults: Faults) -> None:
     """Half of them have no features yet: those are computed, and killed, too."""
-    wanted = faults.times(100)
+    wanted = faults.times(80)
     directories = -(-wanted // KILLS_PER_DIRECTORY)
     per_directory = -(-wanted // directories)
 
@@ -52,25 +52,26 @@ def test_a_runner_killed_at_random_moments_resumes(faults: Faults) -> None:
 
 def test_a_killed_worker_is_its_own_row_and_nothing_else(faults: Faults) -> None:
     wanted = faults.times(30)
-    runs = -(-wanted // WORKER_KILLS_PER_RUN)
+    directories = -(-wanted // WORKER_KILLS_PER_DIRECTORY)
+    per_directory = -(-wanted // directories)
 
     def disturb(number: int) -> tuple[int, tuple[int, int]]:
-        stream, subject = faults.random(f"worker {number}"), faults.subject()
+        stream, (subject, _) = faults.random(f"worker {number}"), faults.alternating(number)
         killed: set[str] = set()
         injected = 0
-        while injected < min(wanted, WORKER_KILLS_PER_RUN):
+        while injected < per_directory:
             process = subject.start("--retry-failed")
-            if wait_for_worker(process, subject):
+            while injected < per_directory and wait_for_worker(process, subject):
                 time.sleep(stream.uniform(0, 0.5))
                 injected += kill_a_worker(process, subject, stream, killed)
             ended(process)
             check_rows(faults, subject, killed)
-            if not process.returncode and injected < WORKER_KILLS_PER_RUN:
+            if not process.returncode and injected < per_directory:
                 (subject.root / "records" / f"{stream.choice(subject.ids())}.json").unlink()
         subject.finish("--retry-failed")
         return injected, faults.judge(subject)
 
-    done = side_by_side(disturb, runs)
+    done = side_by_side(disturb, directories)
     faults.count("SIGKILL of a worker", sum(k for k, _ in done), [pair for _, pair in done])
 
 
@@ -128,5 +129,5 @@ def test_an_interrupted_runner_says_how_to_resume(faults: Faults) -> None:
         subject.finish()
         return int(alive), [faults.judge(subject)]
 
-    done = side_by_side(disturb, faults.times(10))
+    done = side_by_side(disturb, faults.times(6))
     faults.count("SIGINT", sum(k for k, _ in done), [pair for _, pairs in done for pair in pairs])

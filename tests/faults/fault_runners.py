@@ -14,7 +14,7 @@ N_COUNTED = 4  # cells that note each time they are run
 @pytest.mark.parametrize("runners", [2, 4])
 def test_runners_share_the_work(faults: Faults, runners: int) -> None:
     judged = []
-    for number in range(faults.times(4)):
+    for number in range(faults.times(3)):
         subject, _ = faults.alternating(number)
         note = subject.folder / "executions"
         variables = {"QPABENCH_TEST_EXECUTIONS": str(note)}
@@ -42,5 +42,5 @@ def test_a_dead_runners_claim_is_taken_over(faults: Faults) -> None:
         assert (second.returncode, err) == (0, "")
         return int(first.returncode != 0), faults.judge(subject)
 
-    done = side_by_side(disturb, faults.times(10))
+    done = side_by_side(disturb, faults.times(8))
     faults.count("SIGKILL of one of two runners", sum(k for k, _ in done), [pair for _, pair in done])

@@ -21,7 +21,7 @@ from qpabench.training.keys import features_key
 from qpabench.training.live import features_of
 from qpabench.training.loop import Result, run_cell
 
-TOKENS, WIDTH, OUTPUTS, RANK = 40, 64, 9000, 4
+TOKENS, WIDTH, OUTPUTS = 40, 64, 9000
 #: what issue and records ask of the path: float32 beside float64
 TOLERANCE = 1e-5
 
@@ -39,7 +39,7 @@ def draw(*shape: int, seed: int, factor: float = 1.0) -> torch.Tensor:
 class Layer:
     """A random output layer with its logits on disk, read at some positions out of order."""
 
-    def __init__(self, folder: Path, size: float) -> None:
+    def __init__(self, folder: Path, size: float, rank: int = 4) -> None:
         inputs = draw(TOKENS, WIDTH, seed=1)
         self.weight = draw(OUTPUTS, WIDTH, seed=2, factor=0.3)
         z = inputs @ self.weight.T
@@ -49,7 +49,7 @@ class Layer:
         n = len(self.positions)
         self.labels = torch.randint(0, OUTPUTS, (n,), generator=torch.Generator().manual_seed(3))
         self.weights = torch.rand(n, generator=torch.Generator().manual_seed(4))
-        self.pair = (draw(n, RANK, seed=5, factor=size), draw(OUTPUTS, RANK, seed=6))
+        self.pair = (draw(n, rank, seed=5, factor=size), draw(OUTPUTS, rank, seed=6))
         self.inputs = inputs[self.positions]
         self.kept = KeptFactors(self.inputs, self.pair, source=source, positions=self.positions)
         exact = (self.pair[0].double(), self.pair[1].double())
@@ -64,9 +64,10 @@ def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 #: within the bound, and so far beyond it that exponentials would overflow
+@pytest.mark.parametrize("rank", [1, 4, 9])
 @pytest.mark.parametrize("size", [0.1, 40.0])
-def test_loss_and_gradients_are_those_of_float64(size: float, tmp_path: Path) -> None:
-    layer = Layer(tmp_path, size)
+def test_loss_and_gradients_are_those_of_float64(size: float, rank: int, tmp_path: Path) -> None:
+    layer = Layer(tmp_path, size, rank)
     assert kept_loss._is_bounded(*layer.pair) == (size < 1)
     found = 3 * fast_loss(layer.kept, layer.weight, layer.labels, layer.weights)
     expected = 3 * plain_loss(layer.exact, layer.weight.double(), layer.labels, layer.weights.double())
