@@ -183,7 +183,7 @@ def where_the_time_goes(context: Context) -> Drawn | None:
             fontsize=8,
         )
     axes.set_yticks(rows, labels, fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.set_xlim(0, float(left.max()) * 1.12)
     axes.set_xlabel("seconds")

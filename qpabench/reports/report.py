@@ -163,6 +163,7 @@ def _values(run: Run, sections: list[dict[str, object]], asked: Sequence[Markdow
         "command": code(command) if command else None,
         "purpose": manifest.get("summary"),
         "shared": run.shared,
+        "usual": run.usual,
         "overview": summary.overview(run),
         "verdict": VERDICT if manifest.get("verdict") else None,
         "asked": asked,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,11 @@ from qpabench.records.record import Record
 from qpabench.records.store import RunDirectory
 from qpabench.reports.groups import Context, Group, canonical, flat
 from qpabench.reports.metrics import BASE_PREFIX
+from qpabench.reports.names import without_shared
 from qpabench.reports.statistics import RowSums, row_sums
 
 #: base values of one context further apart than this (relative) deserve a warning
 BASE_TOLERANCE = 1e-3
-#: what stands between the parts of a label
-_PART = " · "
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +26,9 @@ class Run:
     Args:
         manifest: ``run.json``.
         records: in plan order.
-        named: the same, their labels without the parts that all cells share.
-        shared: those parts.
+        named: the same, their labels without what all cells share.
+        shared: that.
+        usual: options that a generator has wherever it occurs, left out of names too.
         absent: planned cell ids without a readable record, with what is known of it.
         contexts: the ok records, grouped.
         problems: series that couldn't be read.
@@ -38,6 +38,7 @@ class Run:
     records: tuple[Record, ...]
     named: tuple[Record, ...]
     shared: tuple[str, ...]
+    usual: tuple[str, ...]
     absent: tuple[tuple[str, str], ...]
     contexts: tuple[Context, ...]
     problems: tuple[str, ...]
@@ -82,20 +83,9 @@ def load_run(root: Path, member: Mapping[str, Any] | None = None) -> Run:
         else:
             absent.append((cell_id, note))
     problems: list[str] = []
-    named, shared = _without_shared_parts(records)
+    named, shared, usual = without_shared(records)
     contexts = _contexts([record for record in named if record.status == "ok"], directory, problems)
-    return Run(manifest, tuple(records), named, shared, tuple(absent), contexts, tuple(problems))
-
-
-def _without_shared_parts(records: Sequence[Record]) -> tuple[tuple[Record, ...], tuple[str, ...]]:
-    """Shorten labels to what tells cells apart, if that leaves something of each."""
-    parts = [record.label.split(_PART) for record in records]
-    shared = [part for part in dict.fromkeys(parts[0] if parts else []) if all(part in own for own in parts)]
-    kept = [_PART.join(part for part in own if part not in shared) for own in parts]
-    if not shared or not all(kept):
-        return tuple(records), ()
-    named = [replace(r, cell={**r.cell, "label": label}) for r, label in zip(records, kept, strict=True)]
-    return tuple(named), tuple(shared)
+    return Run(manifest, tuple(records), named, shared, usual, tuple(absent), contexts, tuple(problems))
 
 
 def _contexts(records: Iterable[Record], directory: RunDirectory, problems: list[str]) -> tuple[Context, ...]:

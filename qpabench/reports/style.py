@@ -26,7 +26,7 @@ HATCH = "////"
 GREY = "#555555"
 WIDTH_INCHES = 7.0
 DPI = 150
-LONGEST_LABEL = 90
+LONGEST_LABEL = 102
 _STYLE: dict[Any, object] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs everywhere
     "font.size": 9.0,

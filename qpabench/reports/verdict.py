@@ -14,12 +14,12 @@ from qpabench.reports.compare import what_is_measured
 from qpabench.reports.groups import REFERENCE_GENERATOR, Group, canonical, flat
 from qpabench.reports.inference import FEWEST_ROWS, FEWEST_SEEDS, Estimate, Outcome, estimate, holm, outcome
 from qpabench.reports.metrics import RANKED_BY
+from qpabench.reports.names import PART
 from qpabench.reports.run import Run
 from qpabench.reports.statistics import RowSums
 
 #: budgets closer than this are called equal
 EQUAL_BUDGET = 0.01
-_PART = " · "  # of a label
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,9 +229,9 @@ def _method(run: Run, ids: Sequence[str]) -> Method:
 def _named(methods: Sequence[Method]) -> list[Method]:
     """Name methods by their generator, else by their target, else by all that tells them apart."""
     cells = [m.planned[0].cell if m.planned else {} for m in methods]
-    parts = [m.label.split(_PART) for m in methods]
+    parts = [m.label.split(PART) for m in methods]
     shared = set(parts[0]).intersection(*parts)
-    whole = [_PART.join(part for part in own if part not in shared) or own[0] for own in parts]
+    whole = [PART.join(part for part in own if part not in shared) or own[0] for own in parts]
     generators = [str(cell.get("generator")) for cell in cells]
     targets = [
         own[0] if generator == REFERENCE_GENERATOR and own[0].startswith(str(cell.get("target"))) else ""

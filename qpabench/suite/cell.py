@@ -106,7 +106,8 @@ class Cell:
         return " · ".join(parts)
 
     def _told_training(self) -> list[str]:
-        told = [f"lr {self.train.learning_rate:g}", f"{self.train.epochs} epochs", f"{self.train.loss} loss"]
+        epochs = f"{self.train.epochs} epoch{'s' if self.train.epochs != 1 else ''}"
+        told = [f"lr {self.train.learning_rate:g}", epochs, f"{self.train.loss} loss"]
         shown = {"learning_rate", "epochs", "loss"}
         fields = TrainOptions.model_fields
         return told + [f"{k}={v}" for k, v in self.train if k not in shown and v != fields[k].default]

@@ -24,8 +24,8 @@ def wait_at_random(process: subprocess.Popen[str], stream: random.Random, second
 
 
 def test_a_runner_killed_at_random_moments_resumes(faults: Faults) -> None:
-    """Half of them have no features yet: those are computed, and killed, too."""
-    wanted = faults.times(80)
+    """Every other directory has no features yet: those are computed, and killed, too."""
+    wanted = faults.times(72)
     directories = -(-wanted // KILLS_PER_DIRECTORY)
     per_directory = -(-wanted // directories)
 
