@@ -86,6 +86,8 @@ def front_page(run: Run, pages: Mapping[str, Run]) -> str:
             "title": manifest.get("title") or manifest.get("suite"),
             "purpose": manifest.get("summary"),
             "overview": summary.overview(run),
+            "shared": run.shared,
+            "usual": run.usual,
             "verdict": "verdict.md" if manifest.get("verdict") else None,
             "found": _found(run),
             "pages": [_page(name, own) for name, own in pages.items()],

@@ -54,6 +54,8 @@ def verdict_markdown(
         {
             "title": run.manifest.get("title") or run.manifest.get("suite") or "Verdict",
             "margin": f"{verdict.margin_nats:g}",
+            "shared": run.shared,
+            "usual": run.usual,
             "families": [
                 {
                     "name": family.name,

@@ -211,3 +211,11 @@ def test_a_design_choice_is_a_row_with_its_effect(tmp_path: Path) -> None:
     (row,) = [line for line in text.splitlines() if line.startswith("| generator.start")]
     assert "| random | zero | −0.2" in row
     assert "| better | the same |" in row
+
+
+def test_what_all_cells_share_is_said_where_names_leave_it_out(tmp_path: Path) -> None:
+    labels = ("lora · qpa · some-model", "lora · direct · some-model")
+    records = [*runs(labels[0], 35.0, generator="qpa"), *runs(labels[1], 38.0)]
+    write_report(planted_run(tmp_path, *records, verdict=asked(*labels)))
+    text = (tmp_path / "verdict.md").read_text(encoding="utf-8")
+    assert "left out of their names below: lora, some-model." in text
