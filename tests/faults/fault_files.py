@@ -50,17 +50,9 @@ DAMAGES = [empty, cut, zero, flip, delete]
 
 
 @pytest.fixture(scope="module")
-def whole(faults: Faults) -> Subject:
-    """A finished run."""
-    subject = faults.subject()
-    assert subject.run().code == 0
-    return subject
-
-
-@pytest.fixture(scope="module")
 def halfway(faults: Faults) -> Subject:
     """A run that a reboot stopped while a cell had a checkpoint."""
-    subject = faults.subject()
+    subject = faults.with_features()
     process = subject.start()
     while not list((subject.root / "records").glob("*.checkpoint.safetensors")):
         assert process.poll() is None
@@ -76,12 +68,10 @@ def files(root: Path, pattern: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("ending", ["json", "npz", "safetensors"])
-def test_damaged_records_series_and_weights_are_set_aside_and_made_again(
-    faults: Faults, whole: Subject, ending: str
-) -> None:
+def test_damaged_records_series_and_weights_are_set_aside_and_made_again(faults: Faults, ending: str) -> None:
     def disturb(number: int) -> Injected:
         damage = DAMAGES[number]
-        subject, stream = faults.subject(whole), faults.random(f"{damage.__name__} {ending}")
+        subject, stream = faults.subject(faults.undisturbed), faults.random(f"{damage.__name__} {ending}")
         harmed = files(subject.root, f"records/*.{ending}")
         for path in harmed:
             damage(path, stream)
@@ -108,10 +98,10 @@ def files_set_aside(subject: Subject) -> set[str]:
 
 @pytest.mark.parametrize("state", ["whole", "halfway"])
 def test_all_other_files_of_a_run_directory_are_made_again(
-    faults: Faults, request: pytest.FixtureRequest, state: str
+    faults: Faults, halfway: Subject, state: str
 ) -> None:
     """Manifest, report, results, figures, locks, logs, and the checkpoint of a cell that was stopped."""
-    like: Subject = request.getfixturevalue(state)
+    like = halfway if state == "halfway" else faults.undisturbed
 
     def disturb(number: int) -> Injected:
         damage = DAMAGES[number]
@@ -133,17 +123,19 @@ def test_all_other_files_of_a_run_directory_are_made_again(
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_damaged_files_of_the_cache_are_named_and_made_again(
-    faults: Faults, whole: Subject, damage: Damage
-) -> None:
+def test_damaged_files_of_the_cache_are_named_and_made_again(faults: Faults, damage: Damage) -> None:
     """One file a run, each time with one cell to run again; each damage has its share of the files."""
-    names = [path.relative_to(whole.cache) for path in files(whole.cache, "**/*") if path.suffix != ".lock"]
+    names = [
+        path.relative_to(faults.undisturbed.cache)
+        for path in files(faults.undisturbed.cache, "**/*")
+        if path.suffix != ".lock"
+    ]
     share = faults.random("cache").sample(names, len(names))[DAMAGES.index(damage) :: len(DAMAGES)]
     chosen = share[: faults.times(len(share))]
 
     def disturb(number: int) -> tuple[int, tuple[int, int]]:
         name, stream = chosen[number], faults.random(f"{damage.__name__} {chosen[number]}")
-        subject = faults.subject(whole)
+        subject = faults.subject(faults.undisturbed)
         damage(subject.cache / name, stream)
         (subject.root / "records" / f"{stream.choice(subject.ids())}.json").unlink()
         done = subject.finish()

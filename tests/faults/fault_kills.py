@@ -17,14 +17,14 @@ WORKER_KILLS_PER_DIRECTORY = 5
 def wait_at_random(process: subprocess.Popen[str], stream: random.Random, seconds: float) -> bool:
     """Wait a while; return whether the process still runs."""
     try:
-        process.wait(timeout=stream.uniform(0.2 * seconds, seconds))
+        process.wait(timeout=stream.uniform(0.2 * seconds, 0.8 * seconds))
     except subprocess.TimeoutExpired:
         return True
     return False
 
 
 def test_a_runner_killed_at_random_moments_resumes(faults: Faults) -> None:
-    """Every other directory has no features yet: those are computed, and killed, too."""
+    """Every third directory has no features yet: those are computed, and killed, too."""
     wanted = faults.times(72)
     directories = -(-wanted // KILLS_PER_DIRECTORY)
     per_directory = -(-wanted // directories)

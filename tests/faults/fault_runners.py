@@ -42,5 +42,5 @@ def test_a_dead_runners_claim_is_taken_over(faults: Faults) -> None:
         assert (second.returncode, err) == (0, "")
         return int(first.returncode != 0), faults.judge(subject)
 
-    done = side_by_side(disturb, faults.times(8))
+    done = side_by_side(disturb, faults.times(6))
     faults.count("SIGKILL of one of two runners", sum(k for k, _ in done), [pair for _, pair in done])

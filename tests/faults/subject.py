@@ -214,8 +214,8 @@ class Faults:
         return subject
 
     def alternating(self, number: int) -> tuple[Subject, float]:
-        """Make a directory, every second one with features; return it and the seconds of its run."""
-        if number % 2:
+        """Make a directory, two of three with features; return it and the seconds of its run."""
+        if number % 3:
             return self.with_features(), self.seconds_with_features
         return self.subject(), self.seconds
 
