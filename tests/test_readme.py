@@ -21,13 +21,18 @@ def commands_with(word: str) -> list[list[str]]:
     return [shlex.split(line) for line in block.strip().splitlines()]
 
 
-def test_the_suite_of_the_readme_plans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("profile", "seeds"), [([], 3), (["--profile", "laptop"], 1)], ids=["without", "laptop"]
+)
+def test_the_suite_of_the_readme_plans(
+    profile: list[str], seeds: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     suite = tmp_path / "chunks.toml"
     suite.write_text(next(text for language, text in BLOCKS if language == "toml"), encoding="utf-8")
-    done = in_process(["plan", str(suite), "--out", str(tmp_path / "run"), "--json"], capsys)
+    done = in_process(["plan", str(suite), *profile, "--out", str(tmp_path / "run"), "--json"], capsys)
     assert done.code == 0, done.err
     cells = json.loads(done.out)
-    assert len(cells) == 3 * (3 * 2 * 2 + 3)
+    assert len(cells) == seeds * (3 * 2 * 2 + 3)
 
 
 def test_the_backend_chapter_works_as_written(tmp_path: Path) -> None:
