@@ -41,14 +41,11 @@ def without_shared(
     if not all(names):
         return tuple(records), (), ()
     shared = [_name(part, {}) for part in (labels[0] if labels else ()) if part in common]
-    if labels and not any(not head for head, _ in common):
-        shared += usual.get("", [])
-    told = {head for label in labels for head, _ in label if (head, ()) not in common}
-    options = [
-        f"{head}({', '.join(items)})"
-        for head, items in usual.items()
-        if head and items and head in told and not any(head == one for one, _ in common)
-    ]
+    whole = {head for head, _ in common}
+    training = usual.pop("", [])
+    if "" not in whole:
+        shared += training
+    options = [f"{head}({', '.join(items)})" for head, items in usual.items() if items and head not in whole]
     named = [replace(r, cell={**r.cell, "label": name}) for r, name in zip(records, names, strict=True)]
     return tuple(named), tuple(shared), tuple(options)
 
