@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -73,16 +73,29 @@ def test_damaged_records_series_and_weights_are_set_aside_and_made_again(faults:
         damage = DAMAGES[number]
         subject, stream = faults.subject(faults.undisturbed), faults.random(f"{damage.__name__} {ending}")
         harmed = files(subject.root, f"records/*.{ending}")
-        for path in harmed:
-            damage(path, stream)
-        done = subject.finish()
-        aside = files_set_aside(subject)
-        if damage is not delete:
-            assert {path.name for path in harmed} <= aside
-            assert all(str(path.relative_to(subject.folder)) in done.err for path in harmed), done.err
-        return len(harmed), faults.judge(subject), len(aside)
+        told = {path: str(path.relative_to(subject.folder)) for path in harmed}
+        return inject(faults, subject, damage, stream, harmed, told)
 
     count_each_damage(faults, f"records/*.{ending}", side_by_side(disturb, len(DAMAGES)))
+
+
+def inject(
+    faults: Faults,
+    subject: Subject,
+    damage: Damage,
+    stream: random.Random,
+    harmed: list[Path],
+    told: Mapping[Path, str],
+) -> Injected:
+    """Damage files and finish the run; some must be set aside and told of, unless they were removed."""
+    for path in harmed:
+        damage(path, stream)
+    done = subject.finish()
+    aside = files_set_aside(subject)
+    if damage is not delete:
+        assert {path.name for path in told} <= aside
+        assert all(text in done.err for text in told.values()), done.err
+    return len(harmed), faults.judge(subject), len(aside)
 
 
 def count_each_damage(faults: Faults, where: str, done: list[Injected]) -> None:
@@ -110,14 +123,7 @@ def test_all_other_files_of_a_run_directory_are_made_again(
         weights = set(files(subject.root, "records/*.safetensors"))
         checkpoints = set(files(subject.root, "records/*.checkpoint.safetensors"))
         harmed = [path for path in files(subject.root, "**/*") if path not in kept | (weights - checkpoints)]
-        for path in harmed:
-            damage(path, stream)
-        done = subject.finish()
-        aside = files_set_aside(subject)
-        if damage is not delete:
-            assert {path.name for path in checkpoints} <= aside
-            assert all(path.name in done.err for path in checkpoints), done.err
-        return len(harmed), faults.judge(subject), len(aside)
+        return inject(faults, subject, damage, stream, harmed, {path: path.name for path in checkpoints})
 
     count_each_damage(faults, f"all else, run {state}", side_by_side(disturb, len(DAMAGES)))
 
