@@ -40,8 +40,8 @@ TARGETS = (
     Mutant(
         "a head that ignores its adapter when measuring",
         "qpabench/training/head.py",
-        "given = (factors.inputs, u, B, factors.scale, weight, bias, labels)\n        total",
-        "given = (factors.inputs, None, None, factors.scale, weight, bias, labels)\n        total",
+        "given = (factors.inputs, u, B, factors.scale, weight, bias, labels)\n        found",
+        "given = (factors.inputs, None, None, factors.scale, weight, bias, labels)\n        found",
         (
             "tests/training/test_head.py::test_token_nll_is_cross_entropy",
             f"{PERPLEXITY}::test_a_trained_lora_merged_into_the_model_measures_the_same",
@@ -50,9 +50,32 @@ TARGETS = (
     Mutant(
         "kept logits without the adapter",
         "qpabench/training/kept_loss.py",
-        "z.addmm_(u, Bt)",
-        "pass",
+        "torch.addmm(given, u[part], Bt, out=buffer[: len(given)])",
+        "buffer[: len(given)].copy_(given)",
         ("tests/training/test_kept.py::test_token_nll_is_that_of_float64",),
+    ),
+    Mutant(
+        "compiled exponentials without the adapter",
+        "qpabench/training/kernels.py",
+        "(z[v] * factor + base) + low_rank",
+        "z[v] * factor + base",
+        ("tests/training/test_exponentials.py::test_whole_rows_give_sums_and_gradient",),
+    ),
+    Mutant(
+        "a compiled gradient that counts every token alike",
+        "qpabench/training/kernels.py",
+        "share = weights[t] / sums[t, rank]",
+        "share = weights[0] / sums[t, rank]",
+        ("tests/training/test_exponentials.py::test_whole_rows_give_sums_and_gradient",),
+    ),
+    Mutant(
+        "a compiled exponential that hides what is no number",
+        "qpabench/training/kernels.py",
+        "    if y < _LOWEST:\n        y = _LOWEST",
+        "    if not y >= _LOWEST:\n        y = _LOWEST",
+        (
+            "tests/training/test_exponentials.py::test_a_logit_that_is_no_number_is_not_hidden_far_from_label_and_maximum",
+        ),
     ),
     Mutant(
         "a head that ignores its adapter when training",
