@@ -155,7 +155,7 @@ class LowRank:
             kept: (which outputs, their e), each with zeros up to a padded number of tokens.
         """
         c = np.zeros((padded(len(self.u)), self.u.shape[1]), np.float32)
-        c[: len(self.u)] = self.u * _array(share)
+        c[: len(self.u)] = torch.from_numpy(self.u) * share  # numpy would warn where a loss diverges
         gradient, parts = np.zeros_like(self.Bt), list(kept)
 
         def work(_: int, chosen: slice) -> None:

@@ -143,11 +143,10 @@ def _summed(given: tuple[Any, ...], wants: tuple[bool, ...]) -> Summed:
     inputs, u, B, scale, weight, bias, _ = given
     columns = (0 if u is None else u.shape[1]) + (bias is not None)
     compiled = scale is None and exponentials.chosen(inputs, u, B, weight, bias, n_columns=columns)
-    one_pass = _one_compiled_pass if compiled else _one_pass
-    found = one_pass(given, wants, None)
+    found = _one_compiled_pass(given, wants) if compiled else _one_pass(given, wants, None)
     if bool((found.total < LARGEST_SUM).all()):
         return found
-    return one_pass(given, wants, _maximum(given))
+    return _one_pass(given, wants, _maximum(given))
 
 
 def _chunks(n_outputs: int, size: int = CHUNK_OUTPUTS) -> Iterator[slice]:
@@ -166,7 +165,7 @@ def _maximum(given: tuple[Any, ...]) -> Tensor:
     return greatest
 
 
-def _one_compiled_pass(given: tuple[Any, ...], wants: tuple[bool, ...], reference: Tensor | None) -> Summed:
+def _one_compiled_pass(given: tuple[Any, ...], wants: tuple[bool, ...]) -> Summed:
     """Do what ``_one_pass`` does by compiled loops, which take each chunk of logits from the cache once."""
     inputs, u, B, _, weight, bias, labels = given
     wants_inputs, _, wants_B, _ = wants
@@ -177,6 +176,7 @@ def _one_compiled_pass(given: tuple[Any, ...], wants: tuple[bool, ...], referenc
     room = _scratch(inputs, tokens * size + rows * (len(weight) if wants_B else size))
     logits, free = room[: tokens * size], tokens * size
     kept: list[tuple[slice, Tensor]] = []
+    reference: Tensor | None = None
     for part in _chunks(len(weight), size):
         n = part.stop - part.start
         z, e = logits[: tokens * n].view(tokens, n), room[free : free + rows * n].view(rows, n)
