@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from written_suites import DIRECT, QPA, cells_of
 
+from qpabench.cache import cache_dir, make_room
 from qpabench.errors import InputError, UnavailableError
 from qpabench.suite.cell import Cell
 from qpabench.targets.target import Factors
@@ -17,7 +18,7 @@ from qpabench.training import kept, kept_loss
 from qpabench.training.budget import VARIABLE
 from qpabench.training.features import Features
 from qpabench.training.head import fast_loss, plain_loss, token_nll
-from qpabench.training.kept import make_room, with_kept
+from qpabench.training.kept import with_kept
 from qpabench.training.kept_loss import KeptFactors, KeptLogits
 from qpabench.training.keys import features_key
 from qpabench.training.live import features_of
@@ -283,7 +284,7 @@ def test_room_is_made_by_what_was_used_longest_ago(tmp_path: Path, monkeypatch: 
         features_of(cell)
     one = sum(path.stat().st_size for path in files(tmp_path)) // 2
     features_of(cells[0])  # used again: the other is older now
-    monkeypatch.setenv(VARIABLE, str(2 * one))
+    monkeypatch.setenv(VARIABLE, str(2 * one + one // 2))
     features_of(cells[2])
     assert {path.parent.parent.name for path in files(tmp_path)} == {
         features_key(cells[0]),
@@ -294,5 +295,5 @@ def test_room_is_made_by_what_was_used_longest_ago(tmp_path: Path, monkeypatch: 
 def test_own_logits_stay_when_room_is_made(tmp_path: Path) -> None:
     (cell,) = cells_of(tmp_path)
     features_of(cell)
-    make_room(0, features_key(cell))
+    make_room("kept", 0, cache_dir() / "kept" / features_key(cell))
     assert files(tmp_path)
