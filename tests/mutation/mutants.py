@@ -138,7 +138,7 @@ TARGETS = (
 MEASURING = (
     Mutant(
         "the mask of text is off by one",
-        "qpabench/training/features.py",
+        "qpabench/training/write_features.py",
         "rows.mask[:, 1:][scored] == 1)",
         "rows.mask[:, :-1][scored] == 1)",
         (SCRIPT,),
@@ -166,7 +166,7 @@ MEASURING = (
     ),
     Mutant(
         "labels aren't shifted",
-        "qpabench/training/features.py",
+        "qpabench/training/write_features.py",
         "labels = rows.ids[:, 1:][scored]",
         "labels = rows.ids[:, :-1][scored]",
         (SCRIPT,),
@@ -180,7 +180,7 @@ MEASURING = (
     ),
     Mutant(
         "bits per byte are bits per character",
-        "qpabench/training/features.py",
+        "qpabench/training/write_features.py",
         "len(text.encode())",
         "len(text)",
         (SCRIPT,),
