@@ -35,6 +35,15 @@ def _compiled(function: Any) -> Any:
     return numba.njit(cache=True, fastmath=_ROUNDING, nogil=True, error_model="numpy")(function)
 
 
+def _part(function: Any) -> Any:
+    """Mark what becomes part of its callers.
+
+    A compiled function calls the others of its process, one from the cache those it was stored with: where
+    these were optimised differently, the process that fills the cache would round otherwise than all later.
+    """
+    return numba.njit(inline="always")(function)
+
+
 @intrinsic
 @no_type_check
 def _as_int(typing_context, value):
@@ -57,7 +66,7 @@ def _as_float(typing_context, bits):
     return types.float32(types.int32), generate
 
 
-@_compiled
+@_part
 @no_type_check
 def _power_of_two(y):
     """Return 2**y, at least 2**-126 and at most 2**127; NaN for NaN."""
@@ -71,10 +80,10 @@ def _power_of_two(y):
     return _as_float(np.int32(_as_int(power) + (np.int32(whole) << np.int32(23))))
 
 
-@_compiled
+@_part
 @no_type_check
 def _finish(z, factor, base, u, b0, b1, b2, b3, e, sums):
-    """Do with one token, one tile and the last four columns what ``exponentials`` does."""
+    """Do with one token, one tile and the last four columns what ``_exponentials`` does."""
     u0, u1, u2, u3 = u[0] * _LOG2_E, u[1] * _LOG2_E, u[2] * _LOG2_E, u[3] * _LOG2_E
     total = d0 = d1 = d2 = d3 = _NOTHING
     for v in range(len(e)):
@@ -93,9 +102,9 @@ def _finish(z, factor, base, u, b0, b1, b2, b3, e, sums):
     sums[4] += total
 
 
-@_compiled
+@_part
 @no_type_check
-def exponentials(z, shift, u, Bt, first, e, sums):
+def _exponentials(z, shift, u, Bt, first, e, sums):
     """Write e = exp(z + u B^T + shift), and add its products with the columns of B and its sum.
 
     Args:
@@ -134,9 +143,9 @@ def exponentials(z, shift, u, Bt, first, e, sums):
                 sums[t, k] += total
 
 
-@_compiled
+@_part
 @no_type_check
-def add_products(e, c, first, gradient):
+def _add_products(e, c, first, gradient):
     """Add c^T e to the gradient of some outputs.
 
     Args:
@@ -173,6 +182,20 @@ def add_products(e, c, first, gradient):
 
 @_compiled
 @no_type_check
+def exponentials(z, shift, u, Bt, first, e, sums):
+    """See ``_exponentials``."""
+    _exponentials(z, shift, u, Bt, first, e, sums)
+
+
+@_compiled
+@no_type_check
+def add_products(e, c, first, gradient):
+    """See ``_add_products``."""
+    _add_products(e, c, first, gradient)
+
+
+@_compiled
+@no_type_check
 def whole_rows(z, u, weights, Bt, sums, wants_gradient, gradient):
     """Do both with all outputs of each token, a few tokens at a time: their exponentials stay near.
 
@@ -181,7 +204,7 @@ def whole_rows(z, u, weights, Bt, sums, wants_gradient, gradient):
         u: (tokens, r), r a multiple of four.
         weights: (tokens,) of each token in the loss.
         Bt: (r, V).
-        sums: (tokens, r + 1), as in ``exponentials``.
+        sums: (tokens, r + 1), as in ``_exponentials``.
         wants_gradient: whether the gradient is wanted.
         gradient: (r, V), where (weight / sum of e) u^T e is added.
     """
@@ -191,11 +214,11 @@ def whole_rows(z, u, weights, Bt, sums, wants_gradient, gradient):
     c = np.empty((GROUP, rank), np.float32)
     for begin in range(0, z.shape[0], GROUP):
         end = min(begin + GROUP, z.shape[0])
-        exponentials(z[begin:end], shift, u[begin:end], Bt, 0, e[: end - begin], sums[begin:end])
+        _exponentials(z[begin:end], shift, u[begin:end], Bt, 0, e[: end - begin], sums[begin:end])
         if wants_gradient:
             c[:] = _NOTHING
             for t in range(begin, end):
                 share = weights[t] / sums[t, rank]
                 for k in range(rank):
                     c[t - begin, k] = u[t, k] * share
-            add_products(e, c, 0, gradient)
+            _add_products(e, c, 0, gradient)

@@ -1,0 +1,52 @@
+"""Compiled loops: the process that compiles them rounds as every later one does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("numba")
+
+HASHES = """
+import hashlib, torch
+from qpabench.circuits import ansatze
+from qpabench.circuits.native import exact_probabilities
+from qpabench.targets.target import Factors
+from qpabench.training.exponentials import LowRank, whole_rows
+from qpabench.training.head import fast_loss
+torch.set_num_threads(1)
+generator = torch.Generator().manual_seed(0)
+draw = lambda *shape: torch.randn(*shape, generator=generator)
+
+def told(*tensors):
+    print(*(hashlib.sha256(tensor.detach().numpy().tobytes()).hexdigest()[:8] for tensor in tensors))
+
+u, B, z, weights = draw(21, 4), draw(9001, 4).requires_grad_(), draw(21, 9001), torch.full((21,), 1 / 21)
+told(whole_rows([(slice(0, 21), z)], LowRank.of(u, B, 21), weights, wants_gradient=True))
+loss = fast_loss(Factors(draw(21, 16), (u, B)), draw(9001, 16), torch.arange(21), weights)
+told(loss, *torch.autograd.grad(loss, B))
+for name in ("ry", "rxrz"):
+    for n_qubits in (3, 7, 10, 14):
+        circuit = getattr(ansatze, name)(n_qubits, 3)
+        angles = draw(1, circuit.n_angles).double().requires_grad_()
+        value = exact_probabilities(circuit, angles)
+        told(value, *torch.autograd.grad((value * draw(circuit.n_states)).sum(), angles))
+"""
+
+
+def test_the_process_that_compiles_them_gives_the_same_bits_as_later_ones(tmp_path: Path) -> None:
+    def hashes() -> str:
+        env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "JAXTYPING_DISABLE": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", HASHES], env=env, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    first = hashes()
+    assert list(tmp_path.rglob("*.nbi"))
+    assert len(first.splitlines()) == 10
+    assert hashes() == first
