@@ -200,7 +200,7 @@ GENERATORS = (
     ),
     Mutant(
         "the loop cuts the gradient to the generator",
-        "qpabench/training/loop.py",
+        "qpabench/training/passes.py",
         "tensor.detach().requires_grad_(tensor.requires_grad)",
         "tensor.detach()",
         ("tests/training/test_loop.py::test_training_lowers_the_loss",),
