@@ -136,14 +136,17 @@ def features_of(cell: Cell, progress: Progress | None = None, *, checked: bool =
 
 
 def required_device(cell: Cell) -> torch.device:
-    """Return the device of a cell's model.
+    """Return the device of a cell's model, and make it the one that this process works on.
 
     Raises:
         UnavailableError: it isn't there.
     """
     assert isinstance(cell.model.options, ModelOptions)
     require_device(cell.model.options.device)
-    return torch.device(cell.model.options.device)
+    device = torch.device(cell.model.options.device)
+    if device.index is not None:
+        torch.cuda.set_device(device)
+    return device
 
 
 def _head_dtype(cell: Cell, device: torch.device) -> torch.dtype:

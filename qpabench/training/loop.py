@@ -201,6 +201,7 @@ def train(
     train_started = time.perf_counter() - at.train_seconds
     for step, positions in islice(steps, at.step, None):
         stepper.step(positions)
+        readings.fetch_if_due()
         if progress is not None:
             progress(step + 1, n_steps, readings.last_loss)
         if searched is not None and (step + 1) % max(1, n_steps // options.epochs) == 0:

@@ -1,7 +1,8 @@
 """Loss of the adapted output layer in one pass over the vocabulary that reads no value back.
 
 What ``head`` does on the CPU looks at a sum and may begin anew; here each chunk's exponentials are relative
-to the greatest logit so far, and what was summed before is rescaled when a greater one is met (online softmax).
+to the greatest logit so far, and what was summed before is rescaled where a greater one is met (the online
+softmax).
 The gradient's share of a label is taken from its own exponential, so that no two threads add to one place: a
 step gives the same numbers each time.
 
@@ -152,8 +153,7 @@ class _Sums:
 def _one_pass(layer: _Layer, wants: tuple[bool, ...]) -> _Sums:
     wants_inputs, wants_u, wants_B, wants_scale = wants
     tokens, dtype = len(layer.inputs), layer.dtype
-    like = {"dtype": dtype, "device": layer.inputs.device}
-    top = torch.full((tokens, 1), -torch.inf, **like)  # type: ignore[arg-type]
+    top = torch.full((tokens, 1), -torch.inf, dtype=dtype, device=layer.inputs.device)
     total, picked = torch.zeros_like(top), torch.zeros_like(top)
     sum_inputs = torch.zeros_like(layer.inputs) if wants_inputs else None
     sum_u = torch.zeros_like(layer.u) if wants_u and layer.u is not None else None
@@ -201,7 +201,7 @@ def _gradients(
     for part, e, unscaled, reference in sums.kept:
         inside, column = layer.at_label(part)
         d_z = e.mul_(share * (reference - sums.top).exp())
-        d_z.scatter_add_(1, column, torch.where(inside, -weights, 0))  # one place a token
+        d_z.scatter_add_(1, column, -weights * inside)  # one place a token
         if d_scale is not None:
             assert unscaled is not None
             d_scale[part] = (d_z * unscaled).sum(0)
@@ -223,7 +223,7 @@ def product(inputs: Tensor, weight: Tensor) -> Tensor:
     if inputs.dtype != torch.bfloat16:
         return torch.mm(inputs, weight.to(inputs.dtype).T)
     if weight.dtype == torch.bfloat16 and inputs.device.type != "cpu" and _sums_in_float32():
-        return torch.mm(inputs, weight.T, out_dtype=torch.float32)  # type: ignore[call-overload,no-any-return]
+        return torch.mm(inputs, weight.T, out_dtype=torch.float32)
     return torch.mm(inputs.float(), weight.float().T)
 
 

@@ -1,8 +1,9 @@
 """A generator's pass and the way back: run as it is, or recorded once as a graph and replayed.
 
 A replayed pass launches no kernel by itself: hundreds of small ones, of circuit and mapping, become one
-launch. It reads and writes memory that stays where it is: what was drawn for it, its tensors, the gradients that come
-back, and those of the parameters. The optimizer changes parameters in place, so that a replay sees them.
+launch. It reads and writes memory that stays where it is: what was drawn for it, its tensors, the gradients
+that come back, and those of the parameters. The optimizer changes parameters in place, so that a replay sees
+them.
 """
 
 from __future__ import annotations
@@ -98,9 +99,12 @@ class CudaRecorder(Recorder):
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """Record the kernels that the work launches; none of them runs yet."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            work()
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                work()
+        finally:
+            torch.cuda.set_stream(current)  # a recording that fails leaves its own in place
         replay: Callable[[], None] = graph.replay
         return replay
 
@@ -170,6 +174,8 @@ class CapturedPasses(Passes):
         if self._replays is None:
             super().backward(leaves)
             self._wanted = wanted
+            trained = [p for p in self.generator.parameters() if p.grad is not None]
+            self._gradients = [(p, torch.empty_like(p)) for p in trained]
             return
         if not wanted:
             return
@@ -190,9 +196,6 @@ class CapturedPasses(Passes):
             copied(value, into=self._drawn[name])
         self._outputs = {name: torch.empty_like(t.detach()) for name, t in self._tensors.items()}
         self._cotangents = {name: torch.zeros_like(self._outputs[name]) for name in self._wanted}
-        self._gradients = [
-            (p, torch.empty_like(p.grad)) for p in self.generator.parameters() if p.grad is not None
-        ]
         before, self._watch.muted = self._counts.circuits, True
         try:
             # nothing of an earlier pass may live on: its gradients belong to another stream

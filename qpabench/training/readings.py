@@ -68,7 +68,10 @@ class Readings:
         self._watch.lap(started)
         if self._at_once:
             self._file([self.last_loss])
-        elif math.isnan(self.last_loss) or len(self._losses) >= self._between or self._is_last():
+
+    def fetch_if_due(self) -> None:
+        """Fetch after the first step, after so many, and after the last; see ``fetch``."""
+        if math.isnan(self.last_loss) or len(self._losses) >= self._between or self._is_last():
             self.fetch()
 
     def fetch(self) -> None:

@@ -48,7 +48,7 @@ class Stopwatch:
 
         def event() -> Event:
             with torch.cuda.device(device):
-                made: Event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+                made: Event = torch.cuda.Event(enable_timing=True)
             return made
 
         return cls(event)
