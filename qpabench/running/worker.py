@@ -141,7 +141,7 @@ def _features(channel: Channel, job: Job, jobs: int) -> tuple[str, ...]:
         cell = cell_of(job.cell, load_registry())
         settle(threads_for(jobs), cell.seed)
         folder = ensure_features(cell, channel.progress, channel.warn)
-        if not is_point(job.cell):
+        if not is_point(job.cell) and _device(cell).type == "cpu":
             with_kept(open_features(folder), cell, channel.progress, channel.warn)
     except StorageError:
         raise

@@ -13,7 +13,7 @@ are exact there.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -24,6 +24,7 @@ from torch import Tensor
 from qpabench.targets.target import Factors
 
 CHUNK_OUTPUTS = 16_384  # vocabulary entries at a time: large enough to fill a GPU
+KEPT_EXPONENTIALS = 1 << 28  # of all outputs, 1 GiB: more tokens than have so many are taken in blocks
 
 
 def online_loss(
@@ -79,18 +80,38 @@ class _OnlineLoss(torch.autograd.Function):
         labels: Tensor,
         weights: Tensor,
     ) -> Tensor:
-        layer = _Layer(inputs, u, B, scale, weight, bias, labels)
-        wants = ctx.needs_input_grad[:4]
-        sums = _one_pass(layer, wants)
-        if any(wants):
-            ctx.save_for_backward(*_gradients(layer, weights, sums, wants))
-        return (sums.nll * weights).sum()
+        layer, wants = _Layer(inputs, u, B, scale, weight, bias, labels), ctx.needs_input_grad[:4]
+        per_block = max(1, KEPT_EXPONENTIALS // len(weight))
+        nll, found = [], []
+        for start in range(0, len(inputs), per_block):
+            block = slice(start, start + per_block)
+            tokens = layer.of(block)
+            sums = _one_pass(tokens, wants)
+            nll.append(sums.nll)
+            if any(wants):
+                found.append(_gradients(tokens, weights[block], sums, wants))
+        if found:
+            d_inputs, d_u, d_B, d_scale = zip(*found, strict=True)
+            ctx.save_for_backward(_joined(d_inputs), _joined(d_u), _added(d_B), _added(d_scale))
+        return (torch.cat(nll) * weights).sum()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         gradients = [None if g is None else g * cotangent for g in ctx.saved_tensors]
         return (*gradients, None, None, None, None)
+
+
+def _joined(blocks: tuple[Tensor | None, ...]) -> Tensor | None:
+    wanted = [block for block in blocks if block is not None]
+    return torch.cat(wanted) if wanted else None
+
+
+def _added(blocks: tuple[Tensor | None, ...]) -> Tensor | None:
+    wanted = [block for block in blocks if block is not None]
+    for block in wanted[1:]:
+        wanted[0] += block
+    return wanted[0] if wanted else None
 
 
 @dataclass
@@ -109,6 +130,11 @@ class _Layer:
     def dtype(self) -> torch.dtype:
         """Of logits, sums and gradients."""
         return torch.float32 if self.inputs.dtype == torch.bfloat16 else self.inputs.dtype
+
+    def of(self, block: slice) -> _Layer:
+        """Return the layer of some of the tokens."""
+        u = None if self.u is None else self.u[block]
+        return replace(self, inputs=self.inputs[block], u=u, labels=self.labels[block])
 
     def chunks(self) -> Iterator[slice]:
         for start in range(0, len(self.weight), CHUNK_OUTPUTS):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from written_suites import cells_of
 
 from qpabench.circuits.gradients import CircuitFunction, Counts
@@ -138,6 +139,50 @@ class StandIn(Recorder):
             work()
 
         return replay
+
+
+class Tape(Recorder):
+    """Records what a CUDA graph would: operations on memory that stays where it is, not the code behind them.
+
+    A replay does the same operations on the same tensors again, and writes each result where the recorded one
+    lies; no line of Python between them is run, so that what isn't an operation on tensors stays as it was.
+    Reading a value, or drawing a random number, is refused, as a graph would refuse it.
+    """
+
+    def warm_up(self, work: Callable[[], None]) -> None:
+        work()
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        taped = _Taped()
+        with taped:
+            work()
+        for _, _, _, fresh in taped.operations:
+            for tensor in fresh:
+                tensor.data.zero_()  # a recording leaves no result
+        return taped.replay
+
+
+class _Taped(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[tuple[Any, Any, Any, list[Tensor]]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in Reads.WAITING or "rand" in name:
+            raise RuntimeError(f"{name}: operation not permitted when stream is capturing")
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        aliases = any(one.alias_info is not None for one in func._schema.returns)
+        fresh = [] if aliases else [one for one in tree_leaves(result) if isinstance(one, Tensor)]
+        self.operations.append((func, args, kwargs, fresh))
+        return result
+
+    @torch.no_grad()
+    def replay(self) -> None:
+        for func, args, kwargs, fresh in self.operations:
+            for into, new in zip(fresh, tree_leaves(func(*args, **kwargs)), strict=False):
+                into.copy_(new)
 
 
 def captured(recorder: Recorder) -> Callable[[Built], Passes]:

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
-from test_head import SWITCHES, Layer
+from test_head import OUTPUTS, SWITCHES, TOKENS, Layer
 
 from qpabench.targets.target import Factors
 from qpabench.training import online
@@ -53,6 +53,20 @@ def test_chunks_may_rise_and_fall_by_any_amount(slope: float | str, size: float)
     given = (layer.factors, layer.weight, layer.labels, layer.weights, layer.bias)
     found, expected = online_loss(*given), plain_loss(*given)
     assert torch.isfinite(found)
+    assert difference(found, expected) < TOLERANCE
+    for one, other in zip(layer.gradients(found), layer.gradients(expected), strict=True):
+        assert difference(one, other) < TOLERANCE
+
+
+@pytest.mark.parametrize("per_block", [1, 2, TOKENS - 1, TOKENS, TOKENS + 1])
+@pytest.mark.parametrize(("low_rank", "scale", "inputs", "bias"), SWITCHES[-4:])
+def test_many_tokens_are_taken_in_blocks(
+    low_rank: bool, scale: bool, inputs: bool, bias: bool, per_block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(online, "KEPT_EXPONENTIALS", per_block * OUTPUTS)
+    layer = Layer(low_rank=low_rank, scale=scale, inputs=inputs, bias=bias)
+    given = (layer.factors, layer.weight, layer.labels, layer.weights, layer.bias)
+    found, expected = online_loss(*given), plain_loss(*given)
     assert difference(found, expected) < TOLERANCE
     for one, other in zip(layer.gradients(found), layer.gradients(expected), strict=True):
         assert difference(one, other) < TOLERANCE

@@ -10,6 +10,8 @@ from steps import (
     EVERY,
     STEPS,
     StandIn,
+    Tape,
+    as_on_a_gpu,
     built_on,
     captured,
     cell_of,
@@ -63,6 +65,35 @@ def test_recorded_passes_train_as_those_that_run(name: str, tmp_path: Path) -> N
         "replayed": (STEPS - 1) * (1 if one_way else 2),
     }
     assert_equal(found, trained(tmp_path, CAPTURABLE[name]))
+
+
+@pytest.mark.parametrize("name", CAPTURABLE)
+def test_the_operations_alone_train_as_the_code_behind_them(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is replayed are operations on fixed memory, as in a CUDA graph: nothing else may be in a pass."""
+    as_on_a_gpu(monkeypatch)
+    found = trained(tmp_path, CAPTURABLE[name], captured(Tape()))
+    assert found.passes.graph == "captured"
+    assert_equal(found, trained(tmp_path, CAPTURABLE[name]))
+
+
+@pytest.mark.parametrize("hidden", ["draws", "reads"])
+def test_a_generator_that_draws_or_reads_as_it_computes_is_not_captured(
+    hidden: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_on_a_gpu(monkeypatch)
+    probabilities = QpaGenerator.probabilities
+
+    def changed(self: QpaGenerator) -> torch.Tensor:
+        found = probabilities(self)
+        if hidden == "draws":
+            return found[torch.randperm(len(found))]
+        return found if float(found.detach().sum()) > 0 else found * 2
+
+    monkeypatch.setattr(QpaGenerator, "probabilities", changed)
+    found = trained(tmp_path, CAPTURABLE["paper-text"], captured(Tape()))
+    assert found.passes.graph.startswith("eager: not captured")
 
 
 def test_a_second_backward_pass_does_not_add_to_the_first(tmp_path: Path) -> None:

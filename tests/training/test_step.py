@@ -38,8 +38,11 @@ def test_a_step_reads_no_value_and_mixes_no_devices(name: str, tmp_path: Path) -
     cell = cell_of(tmp_path, EVERY[name])
     features = plain_features(cell)
     stepper = stepper_of(cell, features.on(META))
-    for positions in positions_of(cell, features):
-        stepper.step(positions)
+    try:
+        for positions in positions_of(cell, features):
+            stepper.step(positions)
+    except (RuntimeError, NotImplementedError) as error:
+        pytest.fail(str(error))
     assert stepper.split.features.device == META
     trained = list(stepper.built.generator.parameters())
     assert {p.device for p in trained} == {META}
