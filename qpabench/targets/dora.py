@@ -24,7 +24,6 @@ class DoraTarget(LoraTarget):
     """The low-rank update of one layer's direction, and a magnitude an output."""
 
     adds_to_logits = False
-    reads_weight = True
 
     def __init__(self, options: DoraOptions, layer: LayerShape) -> None:
         super().__init__(options, layer)

@@ -53,7 +53,7 @@ class Target(ABC):
     adds_to_logits: bool = False
 
     #: Whether ``prepare`` or ``factors`` computes with the frozen weight. Where it doesn't, a weight of
-    #: bfloat16 numbers may stay so on a GPU.
+    #: bfloat16 numbers may stay so on a GPU. Each class says so for itself: it isn't inherited.
     reads_weight: bool = True
 
     def __init__(self, options: TargetOptions, layer: LayerShape) -> None:

@@ -153,7 +153,7 @@ def _head_dtype(cell: Cell, device: torch.device) -> torch.dtype:
     """Return what the output layer is kept in: bfloat16 on a GPU where model and target allow."""
     assert isinstance(cell.model.options, ModelOptions)
     assert isinstance(cell.target.options, TargetOptions)
-    reads = getattr(cell.target.entry.component(), "reads_weight", True)
+    reads = vars(cell.target.entry.component()).get("reads_weight", True)
     halved = cell.model.options.dtype == "bfloat16" and cell.target.options.is_on_head and not reads
     return torch.bfloat16 if halved and device.type != "cpu" else torch.float32
 

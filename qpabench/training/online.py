@@ -190,9 +190,7 @@ def _one_pass(layer: _Layer, wants: tuple[bool, ...]) -> _Sums:
         picked = torch.where(inside, z.gather(1, column), picked)
         before, top = top, torch.maximum(top, z.amax(1, keepdim=True))
         shrink = (before - top).exp()
-        e = z.sub_(
-            top
-        ).exp_()  # in the memory of the logits; where a scale wants those before it, they are others
+        e = z.sub_(top).exp_()  # over the logits; those before a scale have memory of their own
         total = total * shrink + e.sum(1, keepdim=True)
         weighted = e if layer.scale is None else e * layer.scale[part]
         if sum_u is not None:

@@ -86,6 +86,13 @@ def test_a_layer_is_kept_in_bfloat16_by_device_model_and_target(
     assert live._head_dtype(cell, device) == (torch.bfloat16 if halved else torch.float32)
 
 
+def test_a_subclass_of_a_target_may_read_the_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = cell_of(tmp_path, HALVED + EVERY["released-code"])
+    other = type("Other", (cell.target.entry.component(),), {})
+    monkeypatch.setattr(type(cell.target.entry), "component", lambda entry: other)
+    assert live._head_dtype(cell, META) == torch.float32
+
+
 def test_the_record_says_how_losses_are_computed(tmp_path: Path) -> None:
     features = features_for("released-code", tmp_path)
     assert features.head_path == "one-pass"

@@ -1,7 +1,10 @@
 """Recorded passes give the numbers of those that run: with a recorder that records by doing the work."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +25,20 @@ from steps import (
 
 from qpabench.generators.controls import ShuffledGenerator
 from qpabench.generators.qpa import QpaGenerator
-from qpabench.training.passes import CapturedPasses, Passes, is_capturable
+from qpabench.records.store import RunDirectory
+from qpabench.training import passes as module
+from qpabench.training.build import Built
+from qpabench.training.checkpoint import Checkpoints
+from qpabench.training.loop import Trained, train
+from qpabench.training.passes import (
+    VARIABLE,
+    WARM_UPS,
+    CapturedPasses,
+    CudaRecorder,
+    Passes,
+    is_capturable,
+    passes_of,
+)
 from qpabench.training.step import Stepper
 
 
@@ -172,3 +188,144 @@ def test_on_the_cpu_nothing_is_recorded(tmp_path: Path) -> None:
     passes = trained(tmp_path, CAPTURABLE["released-code"]).passes
     assert not isinstance(passes, CapturedPasses)
     assert passes.graph == "eager"
+
+
+class Cuda:
+    """Stands for ``torch.cuda``: notes in which order it is used."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.told: list[str] = []
+        self.stream = "main"
+        for name in (
+            "Stream",
+            "graph_pool_handle",
+            "current_stream",
+            "stream",
+            "CUDAGraph",
+            "graph",
+            "set_stream",
+        ):
+            patch.setattr(torch.cuda, name, getattr(self, f"_{name}"))
+
+    def _Stream(self, device: torch.device) -> SimpleNamespace:
+        return self._named("side")
+
+    def _named(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(
+            name=name, wait_stream=lambda other: self.told.append(f"{name} waits for {other.name}")
+        )
+
+    def _graph_pool_handle(self) -> str:
+        return "pool"
+
+    def _current_stream(self, device: torch.device) -> SimpleNamespace:
+        return self._named(self.stream)
+
+    @contextmanager
+    def _stream(self, stream: SimpleNamespace) -> Iterator[None]:
+        before, self.stream = self.stream, stream.name
+        yield
+        self.stream = before
+
+    def _CUDAGraph(self) -> SimpleNamespace:
+        return SimpleNamespace(replay=lambda: self.told.append(f"replayed on {self.stream}"))
+
+    @contextmanager
+    def _graph(self, graph: object, *, pool: str, stream: SimpleNamespace) -> Iterator[None]:
+        self.told.append(f"recorded on {stream.name} in {pool}")
+        self.stream = stream.name
+        yield
+        self.stream = "main"  # not where the work raised, as in torch
+
+    def _set_stream(self, stream: SimpleNamespace) -> None:
+        self.stream = stream.name
+
+
+def test_cuda_graphs_are_warmed_up_and_recorded_on_a_stream_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cuda = Cuda(monkeypatch)
+    recorder = CudaRecorder(torch.device("cuda"))
+    recorder.warm_up(lambda: cuda.told.append(f"worked on {cuda.stream}"))
+    replays = [recorder.record(lambda: cuda.told.append(f"worked on {cuda.stream}")) for _ in range(2)]
+    for replay in replays:
+        replay()
+    assert cuda.told == [
+        "side waits for main",
+        *["worked on side"] * WARM_UPS,
+        "main waits for side",
+        *["recorded on side in pool", "worked on side"] * 2,
+        *["replayed on main"] * 2,
+    ]
+
+
+def test_a_recording_that_fails_leaves_the_stream_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = Cuda(monkeypatch)
+
+    def work() -> None:
+        raise RuntimeError("operation not permitted")
+
+    with pytest.raises(RuntimeError, match="not permitted"):
+        CudaRecorder(torch.device("cuda")).record(work)
+    assert cuda.stream == "main"
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "kind"),
+    [
+        ("released-code", "1", CapturedPasses),
+        ("released-code", "0", Passes),
+        ("dropout", "1", Passes),
+        ("spsa", "1", Passes),
+    ],
+)
+def test_a_gpu_records_what_can_be_recorded_unless_it_is_forbidden(
+    name: str, variable: str, kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Cuda(monkeypatch)
+    monkeypatch.setenv(VARIABLE, variable)
+    cell = cell_of(tmp_path, EVERY[name])
+    built = built_on(cell, plain_features(cell))
+    monkeypatch.setattr(module, "device_of", lambda generator: torch.device("cuda"))
+    assert type(passes_of(built)) is kind
+
+
+def test_in_a_replayed_graph_circuit_and_mapping_are_one_phase(tmp_path: Path) -> None:
+    cell = cell_of(tmp_path, CAPTURABLE["released-code"])
+    features = plain_features(cell)
+    phases = [
+        set(train(built_on(cell, features), features, cell.train, cell.seed, None, None, stepper).phases)
+        for stepper in (Stepper, with_stand_in)
+    ]
+    assert phases == [
+        {"circuit", "mapping", "head", "optimizer"},
+        {"generator", "head", "optimizer"},
+    ]
+
+
+def with_stand_in(built: Built, *given: Any) -> Stepper:
+    return Stepper(built, *given, at_once=False, passes=captured(StandIn())(built))
+
+
+@pytest.mark.parametrize("name", ["released-code", "shuffled", "two-rates"])
+def test_a_stopped_cell_goes_on_with_a_graph_of_its_own(name: str, tmp_path: Path) -> None:
+    cell = cell_of(tmp_path, CAPTURABLE[name])
+    features = plain_features(cell)
+
+    def trained_with(checkpoints: Checkpoints | None, stop: int | None = None) -> Trained:
+        def progress(step: int, steps: int, loss: float) -> None:
+            if step == stop:
+                raise KeyboardInterrupt
+
+        built = built_on(cell, features)
+        return train(built, features, cell.train, cell.seed, progress, checkpoints, with_stand_in)
+
+    def checkpoints() -> Checkpoints:
+        return Checkpoints(RunDirectory(tmp_path / "run"), cell.id, {"threads": 1}, 1e-9)
+
+    whole = trained_with(None)
+    with pytest.raises(KeyboardInterrupt):
+        trained_with(checkpoints(), stop=7)
+    resumed = trained_with(checkpoints())
+    for series in ("train_loss", "theta_gradient_variance"):
+        assert resumed.series[series].tolist() == whole.series[series].tolist()
