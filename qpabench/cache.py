@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,6 +35,7 @@ def published(
     warn: Callable[[str], None] = warnings.warn,
     *,
     thorough: bool = True,
+    resumes: bool = False,
 ) -> Path:
     """Return a cached folder, built once: whole or absent, also when builders race or are killed.
 
@@ -41,9 +43,10 @@ def published(
 
     Args:
         name: path of the folder inside the cache; put a hash of everything that went into it in the name.
-        build: fills the empty folder it is given.
+        build: fills the folder it is given, which is empty but for what ``resumes`` says.
         warn: called with a line that names a damaged file.
         thorough: compare the content of its files, not only their sizes.
+        resumes: ``build`` goes on from what a builder that was killed left in its folder.
 
     Returns:
         The folder.
@@ -65,10 +68,16 @@ def published(
                     return target
                 warn(f"{damage}; {target} is removed and made again")
                 shutil.rmtree(target)
-            for left in target.parent.glob(f"{target.name}.*.part"):  # of a builder that was killed
-                shutil.rmtree(left, ignore_errors=True)
             draft = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
-            draft.mkdir()
+            drafts = sorted(
+                target.parent.glob(f"{target.name}.*.part"), key=lambda path: path.stat().st_mtime
+            )
+            if drafts and resumes:
+                drafts.pop().rename(draft)
+            else:
+                draft.mkdir()
+            for left in drafts:  # of builders that were killed
+                shutil.rmtree(left, ignore_errors=True)
             try:
                 build(draft)
                 (draft / SUMS).write_text(json.dumps(_sums(draft), indent=1) + "\n", encoding="ascii")
@@ -81,6 +90,46 @@ def published(
             "another folder, then run again"
         ) from error
     return target
+
+
+def make_room(root: str, allowed_bytes: int, stays: Path) -> None:
+    """Remove folders of a part of the cache, those used longest ago first, until the rest is small enough.
+
+    A process that has their files open reads on: a file vanishes only when nobody has it open.
+
+    Args:
+        root: name of that part.
+        allowed_bytes: what all but ``stays`` may take.
+        stays: a folder there that stays in any case, and is noted as used now.
+    """
+    others = [path for path in folders(root) if path != stays]
+    sizes = {path: bytes_of(path) for path in others}
+    used = {path: path.stat().st_mtime_ns for path in others}
+    for path in sorted(others, key=lambda path: used[path]):
+        if sum(sizes.values()) <= allowed_bytes:
+            break
+        aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")  # others see all of it or nothing
+        with suppress(OSError):
+            path.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+        del sizes[path]
+    os.utime(stays, ns=(time.time_ns(),) * 2)  # finer than the clock of the file system
+
+
+def folders(root: str) -> list[Path]:
+    """Return the folders of a part of the cache; drafts aren't any."""
+    parent = cache_dir() / root
+    found = parent.iterdir() if parent.is_dir() else ()
+    return [path for path in found if path.is_dir() and path.suffix != ".part"]
+
+
+def bytes_of(folder: Path) -> int:
+    """Return the bytes of all files in a folder."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # removed by another process
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def _sums(folder: Path) -> dict[str, list[object]]:

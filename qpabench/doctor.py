@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from pydantic import ValidationError
 
-from qpabench.cache import cache_dir
+from qpabench.cache import bytes_of, cache_dir
 from qpabench.errors import PluginError, QpabenchError, one_line
 from qpabench.hooks.entries import BackendEntry, BackendOptions, Options
 from qpabench.hooks.manager import Registered, Registry, load_registry
@@ -68,17 +67,7 @@ def _machine() -> Iterator[str]:
         else "qpabench not from git"
     )
     folder = cache_dir()
-    yield f"cache {folder}: {_bytes_in(folder) / 2**20:.0f} MiB (QPABENCH_CACHE moves it; it can be deleted)"
-
-
-def _bytes_in(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:
-            continue
-    return total
+    yield f"cache {folder}: {bytes_of(folder) / 2**20:.0f} MiB (QPABENCH_CACHE moves it; it can be deleted)"
 
 
 def _components(registry: Registry, kind: str) -> Iterator[str]:

@@ -1,5 +1,7 @@
 """The cache folder."""
 
+import os
+
 import pytest
 
 from qpabench.cache import cache_dir, file_hash, published
@@ -59,6 +61,17 @@ def test_what_a_killed_builder_left_is_swept():
     left.mkdir(parents=True)
     published("a/b", lambda folder: None)
     assert not left.exists()
+
+
+def test_what_a_killed_builder_left_is_given_to_one_that_goes_on():
+    for token, text in (("0", "older"), ("1", "newer")):
+        left = cache_dir() / f"a.{token}.part"
+        left.mkdir(parents=True)
+        (left / "file").write_text(text)
+        os.utime(left, (int(token), int(token)))
+    folder = published("a", lambda folder: None, resumes=True)
+    assert (folder / "file").read_text() == "newer"
+    assert [path.name for path in cache_dir().iterdir() if path.is_dir()] == ["a"]
 
 
 def _fill(folder):

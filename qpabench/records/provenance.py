@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-PACKAGES = ("qpabench", "torch", "numpy", "transformers", "pluggy", "pydantic")
+PACKAGES = ("qpabench", "torch", "numpy", "numba", "transformers", "pluggy", "pydantic")
 
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:

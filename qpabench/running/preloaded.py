@@ -8,6 +8,8 @@ from contextlib import suppress
 
 from qpabench.circuits import fast
 from qpabench.running import worker as worker
+from qpabench.training import exponentials
 
 with suppress(Exception):  # without its loops a worker runs, or says itself what is wrong
     fast.warm_up()
+    exponentials.warm_up()

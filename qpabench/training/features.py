@@ -19,34 +19,27 @@ Splits: train, validation (if any), test, and stream (the test text as one conti
 from __future__ import annotations
 
 import json
-import os
-import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from qpabench.cache import published
-from qpabench.datasets.splits import Splits
+from qpabench.cache import make_room, published
 from qpabench.devices import gathered
-from qpabench.errors import InputError
-from qpabench.hooks.entries import DatasetOptions, LayerShape
-from qpabench.models.model import LoadedModel
+from qpabench.hooks.entries import LayerShape
 from qpabench.suite.cell import Cell
-from qpabench.suite.options import EvaluateOptions
 from qpabench.targets.target import Factors, Target
-from qpabench.training.head import token_nll
+from qpabench.training.budget import FEATURES, features_bytes
 from qpabench.training.kept_loss import KeptFactors, KeptLogits
 from qpabench.training.keys import features_key
-from qpabench.training.rows import Rows, chosen_lines, encode_stream, make_rows, make_windows
+from qpabench.training.write_features import write_features
 
-TOKENS_PER_BATCH = 2048
 RESIDENT_SHARE = 0.5  # of a GPU's free memory, that a split may take
 TRIED_ROWS = 64  # of a split, when it is asked whether its numbers are those of bfloat16
 Progress = Callable[[str, int, int], None]
@@ -182,12 +175,20 @@ def ensure_features(
     Raises:
         StorageError: the cache can't be written.
         UnavailableError: weights or data can't be had.
-        InputError: the data can't be used.
+        InputError: the data can't be used, or ``QPABENCH_FEATURES_BYTES`` isn't a number.
     """
     told = progress or (lambda what, done, total: None)
-    return published(
-        f"features/{features_key(cell)}", lambda work: _build(cell, work, told), warn, thorough=not checked
+    allowed = features_bytes()
+    folder = published(
+        f"{FEATURES}/{features_key(cell)}",
+        lambda work: write_features(cell, work, told),
+        warn,
+        thorough=not checked,
+        resumes=True,
     )
+    with suppress(OSError):  # a cache that can't be written serves all the same
+        make_room(FEATURES, allowed, folder)
+    return folder
 
 
 def open_features(folder: Path) -> Features:
@@ -218,161 +219,3 @@ def open_features(folder: Path) -> Features:
 
 def _map(path: Path) -> Tensor:
     return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
-
-
-def _build(cell: Cell, work: Path, progress: Progress) -> None:
-    started = time.perf_counter()
-    progress("loading the model", 0, 1)
-    model: LoadedModel = cell.model.entry.component()(cell.model.options)
-    splits: Splits = cell.dataset.entry.component()(cell.dataset.options)
-    options = cell.dataset.options
-    assert isinstance(options, DatasetOptions)
-    longest = max(options.max_length, cell.evaluate.context if cell.evaluate.strided else 0)
-    if longest > model.max_positions:
-        raise InputError(
-            f"dataset.max_length or evaluate.context: found {longest}, "
-            f"expected at most {model.max_positions} (the longest input of {cell.model.name})"
-        )
-    meta = _write_all(model, splits, options, cell.evaluate, work, progress)
-    meta["seconds"] = time.perf_counter() - started
-    (work / "meta.json").write_text(json.dumps(meta, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _write_all(
-    model: LoadedModel,
-    splits: Splits,
-    options: DatasetOptions,
-    evaluate: EvaluateOptions,
-    work: Path,
-    progress: Progress,
-) -> dict[str, Any]:
-    head = model.head
-    np.save(work / "head.npy", head.weight.float().cpu().numpy())
-    if head.bias is not None:
-        np.save(work / "head_bias.npy", head.bias.float().cpu().numpy())
-    meta: dict[str, Any] = {
-        "splits": [],
-        "rows": {},
-        "padding_share": {},
-        "softcap": model.logit_softcap,
-        "tied": model.tied,
-        "head_name": model.head_name,
-        "pad_token_id": model.pad_token_id,
-    }
-    wanted = {
-        "train": (splits.train, options.train_rows),
-        "validation": (splits.validation, options.validation_rows),
-        "test": (splits.test, options.test_rows),
-    }
-    for name, (lines, limit) in wanted.items():
-        if name == "validation" and not lines:
-            continue
-        rows = make_rows(model.tokenizer, model.pad_token_id, lines, options, limit)
-        first = np.ones(len(rows.ids), dtype=np.int64)
-        _write_split(model, rows, first, work, name, progress, keep_padding=True, base=name != "train")
-        meta["splits"].append(name)
-        meta["rows"][name] = len(rows.ids)
-        meta["padding_share"][name] = float(1 - rows.mask[:, 1:].mean())
-    if evaluate.strided:
-        measured = chosen_lines(splits.test, options, options.test_rows)
-        stream = encode_stream(model.tokenizer, measured)
-        windows = make_windows(stream, model.pad_token_id, evaluate.context, evaluate.stride)
-        text = "\n".join(measured)
-        _write_split(
-            model,
-            Rows(windows.ids, windows.mask),
-            windows.first_scored,
-            work,
-            "stream",
-            progress,
-            keep_padding=False,
-            base=True,
-        )
-        meta["splits"].append("stream")
-        meta["rows"]["stream"] = len(windows.ids)
-        meta["words"] = len(text.split())
-        meta["bytes"] = len(text.encode())
-    return meta
-
-
-def _reserve(path: Path) -> None:
-    """Take a file's whole size on the disk: writing to a map of it must not find the disk full."""
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-
-
-@torch.no_grad()
-def _write_split(
-    model: LoadedModel,
-    rows: Rows,
-    first_scored: NDArray[np.int64],
-    work: Path,
-    name: str,
-    progress: Progress,
-    *,
-    keep_padding: bool,
-    base: bool,
-) -> None:
-    """Run the backbone on each distinct row once and write its scored positions."""
-    head = model.head
-    device = head.weight.device
-    weight, bias = head.weight.float(), None if head.bias is None else head.bias.float()
-    length = rows.ids.shape[1]
-    places = np.arange(length - 1)
-    scored = places[None, :] + 1 >= first_scored[:, None]  # position t predicts label t + 1
-    if not keep_padding:
-        scored &= rows.mask[:, 1:] == 1
-    counts = scored.sum(1)
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    row, position = np.nonzero(scored)
-    labels = rows.ids[:, 1:][scored]
-    np.save(work / f"{name}_ids.npy", rows.ids)
-    np.save(work / f"{name}_attention.npy", rows.mask)
-    np.save(work / f"{name}_labels.npy", labels)
-    np.save(work / f"{name}_mask.npy", rows.mask[:, 1:][scored] == 1)
-    np.save(work / f"{name}_row.npy", row.astype(np.int64))
-    np.save(work / f"{name}_position.npy", position.astype(np.int64))
-    total = int(starts[-1])
-    features = np.lib.format.open_memmap(
-        work / f"{name}_features.npy", mode="w+", dtype=np.float32, shape=(total, head.in_features)
-    )
-    _reserve(work / f"{name}_features.npy")
-    nll = np.zeros(total, dtype=np.float32)
-    _, first_index, inverse = np.unique(
-        np.concatenate([rows.ids, rows.mask], axis=1), axis=0, return_index=True, return_inverse=True
-    )
-    twins: list[list[int]] = [[] for _ in first_index]
-    for index, distinct in enumerate(inverse.reshape(-1)):
-        twins[distinct].append(index)
-    per_batch = max(1, TOKENS_PER_BATCH // length)
-    for begin in range(0, len(twins), per_batch):
-        progress(f"features of {name}", begin, len(twins))
-        group = twins[begin : begin + per_batch]
-        chosen = [same[0] for same in group]
-        ids = torch.from_numpy(rows.ids[chosen]).to(device)
-        mask = torch.from_numpy(rows.mask[chosen]).to(device)
-        hidden = model.features(ids, mask)[:, :-1].float()
-        for slot, same in enumerate(group):
-            for index in same:
-                here = slice(int(starts[index]), int(starts[index + 1]))
-                kept = hidden[slot, torch.from_numpy(scored[index]).to(device)]
-                features[here] = kept.cpu().numpy()
-                if (base and index == same[0]) or (base and counts[index] != counts[same[0]]):
-                    nll[here] = (
-                        token_nll(
-                            Factors(kept),
-                            weight,
-                            torch.from_numpy(labels[here]).to(device),
-                            bias,
-                            model.logit_softcap,
-                        )
-                        .cpu()
-                        .numpy()
-                    )
-                elif base:
-                    nll[here] = nll[int(starts[same[0]]) : int(starts[same[0] + 1])]
-    features.flush()
-    if base:
-        np.save(work / f"{name}_base_nll.npy", nll)
-    progress(f"features of {name}", len(twins), len(twins))

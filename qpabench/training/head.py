@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,10 +16,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qpabench.targets.target import Factors
+from qpabench.training import exponentials
+from qpabench.training.exponentials import LowRank
 from qpabench.training.kept_loss import KeptFactors, kept_loss, kept_nll
 from qpabench.training.online import online_loss, online_nll
 
 CHUNK_OUTPUTS = 4096  # vocabulary entries at a time: larger chunks of logits leave the processor's cache
+COMPILED_CHUNK_OUTPUTS = 1024  # loops that take a chunk once cost little to start
 LARGEST_SUM = 1e20  # of exponentials: far from where float32 overflows, or loses digits of their inverse
 
 
@@ -103,8 +107,7 @@ class _FastLoss(torch.autograd.Function):
         given = (inputs, u, B, scale, weight, bias, labels)
         wants = ctx.needs_input_grad[:4]
         found = _summed(given, wants)
-        total, picked = found[:2]
-        loss: Tensor = ((total.log() - picked) * weights).sum()
+        loss: Tensor = ((found.total.log() - found.picked) * weights).sum()
         if any(wants):
             ctx.save_for_backward(*_gradients(given, weights, found, wants))
         return loss
@@ -116,16 +119,42 @@ class _FastLoss(torch.autograd.Function):
         return (*gradients, None, None, None, None)
 
 
-def _summed(given: tuple[Any, ...], wants: tuple[bool, ...]) -> tuple[Any, ...]:
-    found = _one_pass(given, wants, None)
-    if bool((found[0] < LARGEST_SUM).all()):
+@dataclass
+class Summed:
+    """What a pass over the vocabulary leaves, with e = exp(logits - a reference of each token).
+
+    Args:
+        total: (tokens,) sum of e.
+        picked: (tokens,) the labels' logits less the reference.
+        inputs: (tokens, d) e W, or None.
+        low_rank: (tokens, r) e B.
+        kept: which outputs, their e (with more rows, zeros, where loops are compiled).
+        unscaled: their logits before the scale.
+        term: of the compiled loops, or None.
+    """
+
+    total: Tensor
+    picked: Tensor
+    inputs: Tensor | None
+    low_rank: Tensor
+    kept: list[tuple[slice, Tensor]]
+    unscaled: list[Tensor]
+    term: LowRank | None = None
+
+
+def _summed(given: tuple[Any, ...], wants: tuple[bool, ...]) -> Summed:
+    inputs, u, B, scale, weight, bias, _ = given
+    columns = (0 if u is None else u.shape[1]) + (bias is not None)
+    compiled = scale is None and exponentials.chosen(inputs, u, B, weight, bias, n_columns=columns)
+    found = _one_compiled_pass(given, wants) if compiled else _one_pass(given, wants, None)
+    if bool((found.total < LARGEST_SUM).all()):
         return found
     return _one_pass(given, wants, _maximum(given))
 
 
-def _chunks(n_outputs: int) -> Iterator[slice]:
-    for start in range(0, n_outputs, CHUNK_OUTPUTS):
-        yield slice(start, min(start + CHUNK_OUTPUTS, n_outputs))
+def _chunks(n_outputs: int, size: int = CHUNK_OUTPUTS) -> Iterator[slice]:
+    for start in range(0, n_outputs, size):
+        yield slice(start, min(start + size, n_outputs))
 
 
 def _maximum(given: tuple[Any, ...]) -> Tensor:
@@ -139,8 +168,43 @@ def _maximum(given: tuple[Any, ...]) -> Tensor:
     return greatest
 
 
-def _one_pass(given: tuple[Any, ...], wants: tuple[bool, ...], reference: Tensor | None) -> tuple[Any, ...]:
-    """Return sum(e), the labels' logits less the reference, e W, e B, and (if wanted) the e of each chunk.
+def _one_compiled_pass(given: tuple[Any, ...], wants: tuple[bool, ...]) -> Summed:
+    """Do what ``_one_pass`` does by compiled loops, which take each chunk of logits from the cache once."""
+    inputs, u, B, _, weight, bias, labels = given
+    wants_inputs, _, wants_B, _ = wants
+    tokens, rows = len(inputs), exponentials.padded(len(inputs))
+    term = LowRank.of(u, B, tokens, len(weight), bias)
+    sum_inputs = torch.zeros_like(inputs) if wants_inputs else None
+    size = min(COMPILED_CHUNK_OUTPUTS, len(weight))
+    room = _scratch(inputs, tokens * size + rows * (len(weight) if wants_B else size))
+    logits, free = room[: tokens * size], tokens * size
+    kept: list[tuple[slice, Tensor]] = []
+    reference: Tensor | None = None
+    for part in _chunks(len(weight), size):
+        n = part.stop - part.start
+        z, e = logits[: tokens * n].view(tokens, n), room[free : free + rows * n].view(rows, n)
+        torch.mm(inputs, weight[part].T, out=z)
+        if reference is None:
+            reference = z.amax(1)
+        e[tokens:] = 0
+        term.exponentials(z, -reference, part.start, e[:tokens])
+        if sum_inputs is not None:
+            sum_inputs.addmm_(e[:tokens], weight[part])
+        if wants_B:
+            free += rows * n
+            kept.append((part, e))
+    assert reference is not None
+    picked = (inputs * weight[labels]).sum(1) - reference
+    if u is not None:
+        picked += (u * B[labels]).sum(1)
+    if bias is not None:
+        picked += bias[labels]
+    sums = torch.from_numpy(term.sums)
+    return Summed(sums[:, -1], picked, sum_inputs, sums[:, : term.n_columns], kept, [], term)
+
+
+def _one_pass(given: tuple[Any, ...], wants: tuple[bool, ...], reference: Tensor | None) -> Summed:
+    """Sum up chunk by chunk, and keep each chunk's e if it is wanted.
 
     The e lie in memory that the next step writes to again: fresh pages would cost a fifth of the product.
     """
@@ -155,19 +219,20 @@ def _one_pass(given: tuple[Any, ...], wants: tuple[bool, ...], reference: Tensor
     sum_inputs = torch.zeros_like(inputs) if wants_inputs else None
     total, picked = inputs.new_zeros(tokens), inputs.new_zeros(tokens)
     rows = torch.arange(tokens, device=inputs.device)
-    room, free = _scratch(inputs, len(weight) if keeps else min(CHUNK_OUTPUTS, len(weight))), 0
-    kept: list[tuple[slice, Tensor, Tensor | None]] = []
+    room, free = _scratch(inputs, tokens * (len(weight) if keeps else min(CHUNK_OUTPUTS, len(weight)))), 0
+    kept: list[tuple[slice, Tensor]] = []
+    unscaled: list[Tensor] = []
     for part in _chunks(len(weight)):
         size = tokens * (part.stop - part.start)
         z = room[free : free + size].view(tokens, -1)
         free += size if keeps else 0
         torch.mm(inputs, weight[part].T, out=z)
-        unscaled = None
         if shifted is None or scale is not None:
             if u is not None:
                 z.addmm_(u, B[part].T)
             if scale is not None:
-                unscaled = z.clone() if wants_scale else None
+                if wants_scale:
+                    unscaled.append(z.clone())
                 z.mul_(scale[part])
             if bias is not None:
                 z.add_(bias[part])
@@ -192,16 +257,16 @@ def _one_pass(given: tuple[Any, ...], wants: tuple[bool, ...], reference: Tensor
         if sum_inputs is not None:
             sum_inputs.addmm_(weighted, weight[part])
         if keeps:
-            kept.append((part, e, unscaled))
-    return sums[:, -1] if scale is None else total, picked, sum_inputs, sums[:, :-1], kept
+            kept.append((part, e))
+    return Summed(sums[:, -1] if scale is None else total, picked, sum_inputs, sums[:, :-1], kept, unscaled)
 
 
 _memory = threading.local()
 
 
-def _scratch(inputs: Tensor, n_outputs: int) -> Tensor:
-    """Return room for so many logits of each token; what it holds is lost in this thread's next call."""
-    kind, wanted = (inputs.dtype, inputs.device), len(inputs) * n_outputs
+def _scratch(inputs: Tensor, wanted: int) -> Tensor:
+    """Return room for so many logits; what it holds is lost in this thread's next call."""
+    kind = (inputs.dtype, inputs.device)
     if getattr(_memory, "kind", None) != kind or len(_memory.flat) < wanted:
         _memory.kind = _memory.flat = None  # freed before more is taken
         _memory.flat = inputs.new_empty(wanted)
@@ -211,29 +276,29 @@ def _scratch(inputs: Tensor, n_outputs: int) -> Tensor:
 
 
 def _gradients(
-    given: tuple[Any, ...], weights: Tensor, found: tuple[Any, ...], wants: tuple[bool, ...]
+    given: tuple[Any, ...], weights: Tensor, found: Summed, wants: tuple[bool, ...]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     inputs, u, B, scale, weight, _, labels = given
-    total, _, sum_inputs, sum_u, kept = found
     _, wants_u, wants_B, wants_scale = wants
-    share = (weights / total).unsqueeze(1)
+    share = (weights / found.total).unsqueeze(1)
     label_scale = weights if scale is None else weights * scale[labels]
     d_inputs = d_u = d_B = d_scale = None
-    if sum_inputs is not None:
-        d_inputs = sum_inputs * share - weight[labels] * label_scale.unsqueeze(1)
+    if found.inputs is not None:
+        d_inputs = found.inputs * share - weight[labels] * label_scale.unsqueeze(1)
     if wants_u:
-        d_u = sum_u * share - B[labels] * label_scale.unsqueeze(1)
-    if wants_B:
-        d_B = torch.empty_like(B)
-        scaled = (u * share).T.contiguous()
+        d_u = found.low_rank * share - B[labels] * label_scale.unsqueeze(1)
     if wants_scale:
         d_scale = torch.empty_like(scale)
-    for part, e, unscaled in kept:
-        if d_B is not None:
-            d_B[part] = torch.mm(scaled, e).T  # twice as fast as e.T @ u with few columns
-        if d_scale is not None:
-            d_scale[part] = (e * share * unscaled).sum(0)
-    if d_B is not None:
+        for (part, e), logits in zip(found.kept, found.unscaled, strict=True):
+            d_scale[part] = (e * share * logits).sum(0)
+    if wants_B:
+        if found.term is not None:
+            d_B = found.term.second_gradient(share, found.kept)
+        else:
+            d_B = torch.empty_like(B)
+            scaled = (u * share).T.contiguous()
+            for part, e in found.kept:
+                d_B[part] = torch.mm(scaled, e).T  # twice as fast as e.T @ u with few columns
         if scale is not None:
             d_B.mul_(scale.unsqueeze(1))
         d_B.index_add_(0, labels, u * label_scale.unsqueeze(1), alpha=-1)
@@ -269,8 +334,8 @@ def token_nll(
     if softcap is None:
         u, B = factors.low_rank if factors.low_rank is not None else (None, None)
         given = (factors.inputs, u, B, factors.scale, weight, bias, labels)
-        total, picked, *_ = _summed(given, (False,) * 4)
-        nll: Tensor = total.log() - picked
+        found = _summed(given, (False,) * 4)
+        nll: Tensor = found.total.log() - found.picked
         return nll
     rows = torch.arange(len(labels), device=labels.device)
     parts = []

@@ -7,7 +7,7 @@ Features and output layer are frozen, so a target that only adds a low-rank term
 kept/<features key>/<split>/logits.f32    (tokens, V) float32, row after row: z - logsumexp(z)
 ```
 
-Read, not memory-mapped: a process that maps gigabytes seems to hold them, and would break its memory limit.
+Mapped piece by piece: a process that maps gigabytes seems to hold them, and would break its memory limit.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qpabench.cache import cache_dir, published
+from qpabench.cache import cache_dir, make_room, published
 from qpabench.errors import StorageError, UnavailableError
 from qpabench.hooks.entries import TargetOptions
 from qpabench.suite.cell import Cell
-from qpabench.training.budget import budget_bytes, bytes_in, folders
+from qpabench.training.budget import KEPT, budget_bytes
 from qpabench.training.features import Features, Split
 from qpabench.training.kept_loss import FLOAT_BYTES, KeptLogits
 from qpabench.training.keys import features_key
@@ -72,37 +72,19 @@ def with_kept(
         return features
     key = features_key(cell)
     try:
-        make_room(budget - sum(sizes), key)
+        own = cache_dir() / KEPT / key
+        own.mkdir(parents=True, exist_ok=True)
+        make_room(KEPT, budget - sum(sizes), own)
         splits = {
             name: replace(
-                split, kept=_kept(features, split, f"kept/{key}/{name}", progress, warn, thorough=not checked)
+                split,
+                kept=_kept(features, split, f"{KEPT}/{key}/{name}", progress, warn, thorough=not checked),
             )
             for name, split in features.splits.items()
         }
     except (UnavailableError, StorageError, OSError):
         return features
     return replace(features, splits=splits)
-
-
-def make_room(allowed: int, key: str) -> None:
-    """Remove the kept logits of other features, those used longest ago first, until the rest is small enough.
-
-    A process that reads them reads on: a file vanishes only when nobody has it open.
-
-    Args:
-        allowed: bytes that may stay.
-        key: of the features whose logits stay in any case; they are noted as used now.
-    """
-    others = [path for path in folders() if path.name != key]
-    sizes = {path: bytes_in(path) for path in others}
-    for path in sorted(others, key=lambda path: path.stat().st_mtime):
-        if sum(sizes.values()) <= allowed:
-            break
-        shutil.rmtree(path, ignore_errors=True)
-        del sizes[path]
-    own = cache_dir() / "kept" / key
-    own.mkdir(parents=True, exist_ok=True)
-    os.utime(own)
 
 
 def _kept(
@@ -137,7 +119,7 @@ def _opened(path: Path, features: Features, split: Split) -> KeptLogits | None:
     some = torch.linspace(0, len(split.labels) - 1, min(CHECKED_TOKENS, len(split.labels))).long()
     expected = _logits(features, split, some)
     same = all(
-        torch.allclose(block, expected[part], rtol=1e-4, atol=1e-3) for part, block in kept.blocks(some)
+        torch.allclose(block, expected[part], rtol=1e-4, atol=1e-3) for part, block in kept.pieces(some)
     )
     return kept if same else None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,8 +17,11 @@ from torch import Tensor
 
 from qpabench.errors import UnavailableError
 from qpabench.targets.target import Factors
+from qpabench.training import exponentials
+from qpabench.training.exponentials import LowRank, whole_rows
 
-BLOCK_ENTRIES = 2**20  # logits read at a time: 4 MiB stay in the processor's cache from pass to pass
+BLOCK_ENTRIES = 2**20  # logits at a time in torch: 4 MiB stay in the processor's cache from pass to pass
+PIECE_BYTES = 2**26  # mapped at a time: a process that maps more seems to hold it
 FLOAT_BYTES = 4
 BOUNDED = 30.0  # with |u B^T| below it, exp(z + u B^T) of normalised z fits float32 and keeps its digits
 
@@ -30,13 +35,15 @@ class KeptLogits:
     """
 
     def __init__(self, path: Path, n_outputs: int) -> None:
-        self.n_outputs = n_outputs
-        self._buffer = torch.empty(max(1, BLOCK_ENTRIES // n_outputs), n_outputs)
-        self._file = path.open("rb", buffering=0)
-        weakref.finalize(self, self._file.close)
+        self.path, self.n_outputs = path, n_outputs
+        self._row_bytes = n_outputs * FLOAT_BYTES
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
 
-    def blocks(self, positions: Tensor | slice) -> Iterator[tuple[slice, Tensor]]:
-        """Yield (which of the positions, their normalised logits); the latter may be written to.
+    def pieces(self, positions: Tensor | slice) -> Iterator[tuple[slice, Tensor]]:
+        """Yield (which of the positions, their normalised logits), neighbours in the file together.
+
+        The logits lie in the file's own pages, and only until the next piece is asked for.
 
         Args:
             positions: places in the split's flat arrays.
@@ -48,22 +55,21 @@ class KeptLogits:
             wanted = np.arange(positions.start, positions.stop)
         else:
             wanted = positions.cpu().numpy()
-        for begin in range(0, len(wanted), len(self._buffer)):
-            chosen = wanted[begin : begin + len(self._buffer)]
-            block = self._buffer[: len(chosen)]
-            ends = [*(np.flatnonzero(np.diff(chosen) != 1) + 1), len(chosen)]
-            for first, end in zip([0, *ends[:-1]], ends, strict=True):  # neighbours are read at once
-                self._read(int(chosen[first]), block[first:end])
-            yield slice(begin, begin + len(chosen)), block
+        longest = max(1, PIECE_BYTES // self._row_bytes)
+        ends = [*(np.flatnonzero(np.diff(wanted) != 1) + 1).tolist(), len(wanted)]
+        for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+            for first in range(begin, end, longest):
+                part = slice(first, min(first + longest, end))
+                yield part, self._mapped(int(wanted[first]), part.stop - first)
 
-    def _read(self, first: int, into: Tensor) -> None:
-        self._file.seek(first * self.n_outputs * FLOAT_BYTES)
-        left = into.numpy().data.cast("B")
-        while left:
-            got = self._file.readinto(left)
-            if not got:
-                raise UnavailableError(f"{self._file.name} was cut short while it was read; run again")
-            left = left[got:]
+    def _mapped(self, first: int, count: int) -> Tensor:
+        begin, size = first * self._row_bytes, count * self._row_bytes
+        if os.fstat(self._file).st_size < begin + size:
+            raise UnavailableError(f"{self.path} was cut short while it was read; run again")
+        before = begin % mmap.ALLOCATIONGRANULARITY
+        window = mmap.mmap(self._file, before + size, access=mmap.ACCESS_COPY, offset=begin - before)
+        logits = torch.frombuffer(window, dtype=torch.float32, count=count * self.n_outputs, offset=before)
+        return logits.view(count, self.n_outputs)
 
 
 @dataclass
@@ -96,13 +102,8 @@ def kept_nll(factors: KeptFactors, labels: Int[Tensor, "tokens"]) -> Float[Tenso
     """Return each token's NLL in nats; see ``token_nll``."""
     assert factors.low_rank is not None
     u, B = factors.low_rank
-    Bt = B.T.contiguous()
-    bounded = _is_bounded(u, B)
-    result = torch.empty(len(labels))
-    for part, z in factors.source.blocks(factors.positions):
-        picked, top = _exponentials(z, u[part], Bt, labels[part], bounded)
-        result[part] = z.sum(1).log_().add_(top).sub_(picked)
-    return result
+    nll, _, _ = _pass(u, B, labels, torch.ones(len(u)), factors.source, factors.positions, wants_B=False)
+    return nll
 
 
 def _is_bounded(u: Tensor, B: Tensor) -> bool:
@@ -112,52 +113,90 @@ def _is_bounded(u: Tensor, B: Tensor) -> bool:
     return float(u.detach().norm(dim=1).max() * B.detach().norm(dim=1).max()) < BOUNDED
 
 
-def _exponentials(
-    z: Tensor, u: Tensor, Bt: Tensor, labels: Tensor, bounded: bool
-) -> tuple[Tensor, Tensor | float]:
-    """Replace z by exp(z + u B^T - top); return the labels' logits and top, which is 0 where it can be."""
-    z.addmm_(u, Bt)
-    picked = z[torch.arange(len(z)), labels]
-    if bounded:
-        z.exp_()
-        return picked, 0.0
-    top = z.amax(1)
-    z.sub_(top.unsqueeze(1)).exp_()
-    return picked, top
+def _pass(
+    u: Tensor,
+    B: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    source: KeptLogits,
+    positions: Any,
+    *,
+    wants_B: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return token NLLs, (tokens, r + 1) sums of e B and e, and (weights / sum of e) u^T e transposed."""
+    bounded = _is_bounded(u, B)
+    picked = u.new_empty(len(u))
+    pieces = _noting(source.pieces(positions), labels, picked)
+    if bounded and exponentials.chosen(u, B, n_columns=u.shape[1]):
+        term = LowRank.of(u, B, len(u))
+        gradient = whole_rows(pieces, term, weights, wants_gradient=wants_B)
+        sums = torch.from_numpy(term.sums)[:, [*range(u.shape[1]), -1]]
+        nll = sums[:, -1].log()
+    else:
+        nll, sums, gradient = _pass_in_torch(u, B, weights, pieces, bounded=bounded, wants_B=wants_B)
+    return nll.sub_(picked).sub_((u * B[labels]).sum(1)), sums, gradient
+
+
+def _noting(
+    pieces: Iterator[tuple[slice, Tensor]], labels: Tensor, picked: Tensor
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield pieces, and note the logit of each token's label."""
+    for part, z in pieces:
+        picked[part] = z.gather(1, labels[part].unsqueeze(1)).squeeze(1)
+        yield part, z
+
+
+def _pass_in_torch(
+    u: Tensor,
+    B: Tensor,
+    weights: Tensor,
+    pieces: Iterator[tuple[slice, Tensor]],
+    *,
+    bounded: bool,
+    wants_B: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Do what ``_pass`` does, labels aside, over blocks of tokens: sums are known while e is near.
+
+    With e = exp(z + u B^T - top) and its sum by a column of ones beside B, one skinny product gives both that
+    and e B; top is 0 where it can be, else the greatest logit.
+    """
+    Bt = B.T.contiguous()
+    columns = torch.cat([B, B.new_ones(len(B), 1)], dim=1)
+    gradient = torch.zeros_like(Bt) if wants_B else None
+    sums = u.new_empty(len(u), columns.shape[1])
+    logarithms = u.new_empty(len(u))
+    rows = max(1, BLOCK_ENTRIES // len(B))
+    buffer = u.new_empty(min(rows, len(u)), len(B))
+    for piece, logits in pieces:
+        for first in range(piece.start, piece.stop, rows):
+            part = slice(first, min(first + rows, piece.stop))
+            given = logits[part.start - piece.start : part.stop - piece.start]
+            e = torch.addmm(given, u[part], Bt, out=buffer[: len(given)])
+            top = u.new_zeros(len(e)) if bounded else e.amax(1)
+            (e if bounded else e.sub_(top.unsqueeze(1))).exp_()
+            torch.mm(e, columns, out=sums[part])
+            total = sums[part, -1]
+            logarithms[part] = total.log().add_(top)
+            if gradient is not None:
+                gradient.addmm_((u[part] * (weights[part] / total).unsqueeze(1)).T, e)
+    return logarithms, sums, None if gradient is None else gradient.T
 
 
 class _KeptLoss(torch.autograd.Function):
-    """Gradients with the loss, over blocks of tokens: a token's sum is known while its exponentials are near.
-
-    With e = exp(z + u B^T) and its sum by a column of ones beside B, one skinny product gives both that and
-    e B. dL/dz = w (e / sum - onehot).
-    """
+    """Gradients with the loss: dL/dz = w (e / sum - onehot) for e = exp(z + u B^T)."""
 
     @staticmethod
     def forward(
         ctx: Any, u: Tensor, B: Tensor, labels: Tensor, weights: Tensor, source: KeptLogits, positions: Any
     ) -> Tensor:
         wants_u, wants_B = ctx.needs_input_grad[:2]
-        Bt = B.T.contiguous()
-        columns = torch.cat([B, B.new_ones(len(B), 1)], dim=1)
-        d_Bt = torch.zeros_like(Bt) if wants_B else None
-        sums = u.new_empty(len(u), columns.shape[1])
-        nll = u.new_empty(len(u))
-        bounded = _is_bounded(u, B)
-        for part, z in source.blocks(positions):
-            picked, top = _exponentials(z, u[part], Bt, labels[part], bounded)
-            torch.mm(z, columns, out=sums[part])
-            total = sums[part, -1]
-            nll[part] = total.log().add_(top).sub_(picked)
-            if d_Bt is not None:
-                d_Bt.addmm_((u[part] * (weights[part] / total).unsqueeze(1)).T, z)
-        d_u = d_B = None
+        nll, sums, d_B = _pass(u, B, labels, weights, source, positions, wants_B=wants_B)
+        d_u = None
         if wants_u:
             share = (weights / sums[:, -1]).unsqueeze(1)
             d_u = sums[:, :-1] * share - B[labels] * weights.unsqueeze(1)
-        if d_Bt is not None:
-            d_Bt.index_add_(1, labels, (u * weights.unsqueeze(1)).T, alpha=-1)
-            d_B = d_Bt.T
+        if d_B is not None:
+            d_B.index_add_(0, labels, u * weights.unsqueeze(1), alpha=-1)
         ctx.save_for_backward(d_u, d_B)
         return (nll * weights).sum()
 

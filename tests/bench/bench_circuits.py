@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from ratios import FEW_ROUNDS, Ratio, ratio, take_turns, timed
+from ratios import FEW_ROUNDS, Ratio, in_torch, ratio, take_turns, timed
 
 from qpabench.circuits import ansatze
 from qpabench.circuits.gradients import CircuitFunction
@@ -44,19 +43,6 @@ def step(backend: str, n_qubits: int, n_layers: int, **asked: Any) -> Callable[[
     return run
 
 
-def in_torch(work: Callable[[], object]) -> Callable[[], object]:
-    """Return the same work without the compiled path."""
-
-    def run() -> None:
-        os.environ["QPABENCH_COMPILED"] = "0"
-        try:
-            work()
-        finally:
-            del os.environ["QPABENCH_COMPILED"]
-
-    return run
-
-
 @pytest.mark.parametrize(
     ("n_qubits", "n_layers", "others", "target", "rounds"),
     [
@@ -81,7 +67,7 @@ def test_circuit(
     known = {"lightning": ("pennylane", {"device": "lightning.qubit"})}
     rivals = {
         "native": timed(step("native", *size)),
-        "native in torch": timed(in_torch(step("native", *size))),
+        "native in torch": in_torch(timed(step("native", *size))),
     }
     for name in others:
         backend, asked = known.get(name, (name, {}))

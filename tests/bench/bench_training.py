@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from ratios import Ratio, ratio, take_turns, timed
+from ratios import Ratio, in_torch, ratio, take_turns, timed
 from torch import Tensor
 
 from qpabench.generators.qpa import MappingModel
@@ -127,35 +127,46 @@ def test_head(benchmark: Any, measured: list[Ratio]) -> None:
     rivals = {
         "product": timed(lambda: x @ given.weight.T),
         "head": timed(head(fast_loss)),
+        "head in torch": in_torch(timed(head(fast_loss))),
         "autograd": timed(head(plain_loss)),
     }
     seconds = take_turns(benchmark, rivals, rounds=7)
-    measured.append(ratio("head step / bare product", seconds["head"], seconds["product"], "low", 1.3))
+    for name in ("head", "head in torch"):
+        shown = name.replace("head", "head step")
+        measured.append(ratio(f"{shown} / bare product", seconds[name], seconds["product"], "low", 1.3))
     measured.append(
         ratio("head step: autograd / bare product", seconds["autograd"], seconds["product"], "high")
     )
 
 
-def test_qpa_step(benchmark: Any, measured: list[Ratio], cells: dict[str, Cell]) -> None:
-    names = ["lora", *(f"native ({chunk}, {layers})" for chunk in (256, 2048) for layers in (8, 64))]
-    seconds = take_turns(benchmark, {name: our_step(cells[name]) for name in names}, rounds=5)
-    for name in names[1:]:
-        chunk_and_layers = name.removeprefix("native ")
-        measured.append(
-            ratio(f"QPA step / LoRA step, {chunk_and_layers}", seconds[name], seconds["lora"], "low", 1.05)
-        )
+def test_qpa_step(benchmark: Any, measured: list[Ratio], cells: dict[str, Cell], kept: Features) -> None:
+    sizes = [(chunk, layers) for chunk in (256, 2048) for layers in (8, 64)]
+    rivals = {}
+    for way, given in (("", features()), (", kept logits", kept)):
+        rivals[f"lora{way}"] = our_step(cells["lora"], given)
+        rivals |= {f"{size}{way}": our_step(cells[f"native {size}"], given) for size in sizes}
+    seconds = take_turns(benchmark, rivals, rounds=5)
+    for way, target in (("", 1.05), (", kept logits", None)):
+        for size in sizes:
+            name = f"{size}{way}"
+            measured.append(
+                ratio(f"QPA step / LoRA step, {name}", seconds[name], seconds[f"lora{way}"], "low", target)
+            )
 
 
-def kept_features(folder: Path) -> Features:
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Features]:
     """The same features with their logits on disk."""
+    folder: Path = tmp_path_factory.mktemp("kept")
     given = features()
     split = given.splits["train"]
     write_logits(given, split, folder, lambda what, done, total: None)
-    kept = KeptLogits(folder / "logits.f32", VOCABULARY)
-    return replace(given, splits={"train": replace(split, kept=kept)})
+    logits = KeptLogits(folder / "logits.f32", VOCABULARY)
+    yield replace(given, splits={"train": replace(split, kept=logits)})
+    logits.path.unlink()
 
 
-def test_released_step(benchmark: Any, measured: list[Ratio], cells: dict[str, Cell], tmp_path: Path) -> None:
+def test_released_step(benchmark: Any, measured: list[Ratio], cells: dict[str, Cell], kept: Features) -> None:
     """The backbone runs in every step, the circuit on TorchQuantum, the head by autograd."""
     cell = cells["torchquantum (2048, 8)"]
     lacking = cell.model.options.missing()
@@ -180,10 +191,16 @@ def test_released_step(benchmark: Any, measured: list[Ratio], cells: dict[str, C
     rivals = {
         "released": timed(released),
         "ours": our_step(ours),
-        "kept": our_step(ours, kept_features(tmp_path)),
+        "kept": our_step(ours, kept),
+        "ours in torch": in_torch(our_step(ours)),
+        "kept in torch": in_torch(our_step(ours, kept)),
     }
     seconds = take_turns(benchmark, rivals, rounds=5)
-    (tmp_path / "logits.f32").unlink()
     name = "step as released / our step"
-    measured.append(ratio(name, seconds["released"], seconds["ours"], "high", 8))
-    measured.append(ratio(f"{name}, kept logits", seconds["released"], seconds["kept"], "high", 60))
+    for rival, way, target in (
+        ("ours", "", 8),
+        ("kept", ", kept logits", 60),
+        ("ours in torch", " in torch", None),
+        ("kept in torch", " in torch, kept logits", None),
+    ):
+        measured.append(ratio(f"{name}{way}", seconds["released"], seconds[rival], "high", target))

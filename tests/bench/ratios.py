@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from qpabench import compiled
 
 SCHEMA_VERSION = 1
 TOLERANCE = 0.25  # a ratio may be worse by so much before it is called slower
@@ -81,6 +84,19 @@ def timed(work: Callable[[], object], clock: Callable[[], float] = Clock.now) ->
                 return passed / runs
 
     return measure
+
+
+def in_torch(measure: Callable[[], float]) -> Callable[[], float]:
+    """Return the same measurement without compiled loops, as where numba isn't installed."""
+
+    def without() -> float:
+        os.environ[compiled.VARIABLE] = "0"
+        try:
+            return measure()
+        finally:
+            del os.environ[compiled.VARIABLE]
+
+    return without
 
 
 def take_turns(

@@ -40,8 +40,8 @@ TARGETS = (
     Mutant(
         "a head that ignores its adapter when measuring",
         "qpabench/training/head.py",
-        "given = (factors.inputs, u, B, factors.scale, weight, bias, labels)\n        total",
-        "given = (factors.inputs, None, None, factors.scale, weight, bias, labels)\n        total",
+        "given = (factors.inputs, u, B, factors.scale, weight, bias, labels)\n        found",
+        "given = (factors.inputs, None, None, factors.scale, weight, bias, labels)\n        found",
         (
             "tests/training/test_head.py::test_token_nll_is_cross_entropy",
             f"{PERPLEXITY}::test_a_trained_lora_merged_into_the_model_measures_the_same",
@@ -50,9 +50,32 @@ TARGETS = (
     Mutant(
         "kept logits without the adapter",
         "qpabench/training/kept_loss.py",
-        "z.addmm_(u, Bt)",
-        "pass",
+        "torch.addmm(given, u[part], Bt, out=buffer[: len(given)])",
+        "buffer[: len(given)].copy_(given)",
         ("tests/training/test_kept.py::test_token_nll_is_that_of_float64",),
+    ),
+    Mutant(
+        "compiled exponentials without the adapter",
+        "qpabench/training/kernels.py",
+        "(z[v] * factor + base) + low_rank",
+        "z[v] * factor + base",
+        ("tests/training/test_exponentials.py::test_whole_rows_give_sums_and_gradient",),
+    ),
+    Mutant(
+        "a compiled gradient that counts every token alike",
+        "qpabench/training/kernels.py",
+        "share = weights[t] / sums[t, rank]",
+        "share = weights[0] / sums[t, rank]",
+        ("tests/training/test_exponentials.py::test_whole_rows_give_sums_and_gradient",),
+    ),
+    Mutant(
+        "a compiled exponential that hides what is no number",
+        "qpabench/training/kernels.py",
+        "    if y < _LOWEST:\n        y = _LOWEST",
+        "    if not y >= _LOWEST:\n        y = _LOWEST",
+        (
+            "tests/training/test_exponentials.py::test_a_logit_that_is_no_number_is_not_hidden_far_from_label_and_maximum",
+        ),
     ),
     Mutant(
         "a head that ignores its adapter when training",
@@ -115,7 +138,7 @@ TARGETS = (
 MEASURING = (
     Mutant(
         "the mask of text is off by one",
-        "qpabench/training/features.py",
+        "qpabench/training/write_features.py",
         "rows.mask[:, 1:][scored] == 1)",
         "rows.mask[:, :-1][scored] == 1)",
         (SCRIPT,),
@@ -143,7 +166,7 @@ MEASURING = (
     ),
     Mutant(
         "labels aren't shifted",
-        "qpabench/training/features.py",
+        "qpabench/training/write_features.py",
         "labels = rows.ids[:, 1:][scored]",
         "labels = rows.ids[:, :-1][scored]",
         (SCRIPT,),
@@ -157,7 +180,7 @@ MEASURING = (
     ),
     Mutant(
         "bits per byte are bits per character",
-        "qpabench/training/features.py",
+        "qpabench/training/write_features.py",
         "len(text.encode())",
         "len(text)",
         (SCRIPT,),

@@ -1,5 +1,8 @@
 """Frozen features: computed once, right for every row, named by all they depend on."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,8 @@ import qpabench.models.tiny
 from qpabench.errors import InputError
 from qpabench.models.options import TinyGpt2Options
 from qpabench.models.tiny import load
+from qpabench.training import write_features
+from qpabench.training.budget import FEATURES_VARIABLE
 from qpabench.training.features import Features, ensure_features, open_features
 from qpabench.training.keys import features_key
 
@@ -35,7 +40,7 @@ def test_the_model_is_loaded_once_for_all_cells(tmp_path: Path, monkeypatch: pyt
 
 def test_a_failed_computation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (cell,) = cells_of(tmp_path)
-    monkeypatch.setattr("qpabench.training.features.make_rows", lambda *_: 1 / 0)
+    monkeypatch.setattr("qpabench.training.write_features.make_rows", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ensure_features(cell)
     assert not [path for path in (tmp_path / "cache" / "features").iterdir() if path.suffix != ".lock"]
@@ -115,3 +120,81 @@ def test_validation_rows_are_measured_when_given(tmp_path: Path) -> None:
     (cell,) = cells_of(tmp_path, DIRECT, settings)
     found = open_features(ensure_features(cell))
     assert found.meta["rows"] == {"train": 8, "validation": 2, "test": 6}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from written_suites import cells_of
+from qpabench.training import write_features
+from qpabench.training.features import ensure_features
+write_features.TOKENS_PER_BATCH, write_features.SECONDS_BETWEEN_NOTES = 32, 0
+
+def killed(what, done, total):
+    if (what, done) == ("features of test", 3):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+ensure_features(cells_of(Path(sys.argv[2]))[0], killed)
+"""
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.npy")}
+
+
+def test_a_computation_that_was_killed_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-c", KILLED, str(Path(__file__).parents[1]), str(tmp_path)]
+    assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL
+    monkeypatch.setattr(write_features, "TOKENS_PER_BATCH", 32)
+    (cell,) = cells_of(tmp_path)
+    told: list[tuple[str, int]] = []
+    resumed = ensure_features(cell, lambda what, done, total: told.append((what, done)))
+    assert [done for what, done in told if what == "features of train"] == [6]  # what all of them are
+    assert [done for what, done in told if what == "features of test"] == [3, 4]  # four rows are distinct
+    monkeypatch.setenv("QPABENCH_CACHE", str(tmp_path / "other"))
+    assert contents(resumed) == contents(ensure_features(cell))
+    assert not (resumed / "progress.json").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda draft: (draft / "progress.json").write_bytes(b"{"),
+        lambda draft: (draft / "test_features.npy").unlink(),
+        lambda draft: (draft / "test_features.npy").write_bytes(b"short"),
+    ],
+    ids=["note", "missing", "cut"],
+)
+def test_what_a_killed_computation_left_damaged_is_computed_anew(
+    damage: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-c", KILLED, str(Path(__file__).parents[1]), str(tmp_path)]
+    subprocess.run(command, check=False, capture_output=True)
+    (draft,) = (tmp_path / "cache" / "features").glob("*.part")
+    damage(draft)  # type: ignore[operator]
+    monkeypatch.setattr(write_features, "TOKENS_PER_BATCH", 32)
+    (cell,) = cells_of(tmp_path)
+    resumed = ensure_features(cell)
+    monkeypatch.setenv("QPABENCH_CACHE", str(tmp_path / "other"))
+    assert contents(resumed) == contents(ensure_features(cell))
+
+
+def test_features_used_longest_ago_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [cells_of(tmp_path, DIRECT, (f"model.seed={seed}",))[0] for seed in range(3)]
+    first, second = (ensure_features(cell) for cell in cells[:2])
+    ensure_features(cells[0])  # used again: the other is older now
+    monkeypatch.setenv(FEATURES_VARIABLE, str(sum(path.stat().st_size for path in first.iterdir())))
+    third = ensure_features(cells[2])
+    assert [folder.exists() for folder in (first, second, third)] == [True, False, True]
+    monkeypatch.setenv(FEATURES_VARIABLE, "0")
+    assert ensure_features(cells[1]).exists()
+    assert not first.exists()
+
+
+def test_a_limit_that_is_no_number_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FEATURES_VARIABLE, "10 GB")
+    with pytest.raises(InputError, match=f"{FEATURES_VARIABLE}: found '10 GB', expected a number of bytes"):
+        ensure_features(cells_of(tmp_path)[0])

@@ -1,21 +1,24 @@
 """Kept logits: the same numbers as without them, whatever happens to the files."""
 
+import os
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import torch.nn.functional as F
 from written_suites import DIRECT, QPA, cells_of
 
-from qpabench.errors import InputError
+from qpabench.cache import cache_dir, make_room
+from qpabench.errors import InputError, UnavailableError
 from qpabench.suite.cell import Cell
 from qpabench.targets.target import Factors
 from qpabench.training import kept, kept_loss
 from qpabench.training.budget import VARIABLE
 from qpabench.training.features import Features
 from qpabench.training.head import fast_loss, plain_loss, token_nll
-from qpabench.training.kept import make_room, with_kept
+from qpabench.training.kept import with_kept
 from qpabench.training.kept_loss import KeptFactors, KeptLogits
 from qpabench.training.keys import features_key
 from qpabench.training.live import features_of
@@ -30,6 +33,13 @@ TOLERANCE = 1e-5
 def _fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QPABENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv(VARIABLE, raising=False)
+
+
+@pytest.fixture(params=["compiled", "torch"])
+def _path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+    monkeypatch.setenv("QPABENCH_COMPILED", str(int(request.param == "compiled")))
 
 
 def draw(*shape: int, seed: int, factor: float = 1.0) -> torch.Tensor:
@@ -64,6 +74,7 @@ def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 #: within the bound, and so far beyond it that exponentials would overflow
+@pytest.mark.usefixtures("_path")
 @pytest.mark.parametrize("rank", [1, 4, 9])
 @pytest.mark.parametrize("size", [0.1, 40.0])
 def test_loss_and_gradients_are_those_of_float64(size: float, rank: int, tmp_path: Path) -> None:
@@ -79,6 +90,7 @@ def test_loss_and_gradients_are_those_of_float64(size: float, rank: int, tmp_pat
         assert_same(gradient, reference)
 
 
+@pytest.mark.usefixtures("_path")
 @pytest.mark.parametrize("size", [0.1, 40.0])
 def test_token_nll_is_that_of_float64(size: float, tmp_path: Path) -> None:
     layer = Layer(tmp_path, size)
@@ -88,6 +100,7 @@ def test_token_nll_is_that_of_float64(size: float, tmp_path: Path) -> None:
     assert_same(token_nll(layer.kept, layer.weight, layer.labels), expected)
 
 
+@pytest.mark.usefixtures("_path")
 def test_only_the_factor_that_wants_a_gradient_gets_one(tmp_path: Path) -> None:
     layer = Layer(tmp_path, 0.1)
     u, B = layer.pair
@@ -97,11 +110,46 @@ def test_only_the_factor_that_wants_a_gradient_gets_one(tmp_path: Path) -> None:
     assert torch.equal(alone, both[1])
 
 
+def test_positions_are_read_in_their_order_piece_by_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = draw(TOKENS, 7, seed=1)
+    logits.numpy().tofile(tmp_path / "logits.f32")
+    monkeypatch.setattr(kept_loss, "PIECE_BYTES", 3 * 7 * kept_loss.FLOAT_BYTES)
+    source = KeptLogits(tmp_path / "logits.f32", 7)
+    positions = torch.tensor([30, 31, 32, 33, 34, 2, 2, 39, 0])
+    found = [(part, piece.clone()) for part, piece in source.pieces(positions)]
+    assert [(part.start, part.stop) for part, _ in found] == [(0, 3), (3, 5), (5, 6), (6, 7), (7, 8), (8, 9)]
+    assert torch.equal(torch.cat([piece for _, piece in found]), logits[positions])
+    assert torch.equal(torch.cat([piece for _, piece in source.pieces(slice(4, 9))]), logits[4:9])
+
+
+def test_a_file_that_is_cut_short_while_it_is_read_is_no_crash(tmp_path: Path) -> None:
+    draw(TOKENS, 7, seed=1).numpy().tofile(tmp_path / "logits.f32")
+    source = KeptLogits(tmp_path / "logits.f32", 7)
+    os.truncate(tmp_path / "logits.f32", 100)
+    with pytest.raises(UnavailableError, match=r"logits.f32 was cut short while it was read; run again"):
+        list(source.pieces(slice(0, TOKENS)))
+
+
+def test_a_process_does_not_seem_to_hold_what_it_reads(tmp_path: Path) -> None:
+    outputs, tokens = 2**16, 2**11
+    with (tmp_path / "logits.f32").open("wb") as file:
+        file.truncate(outputs * tokens * kept_loss.FLOAT_BYTES)  # 512 MiB, on disk none
+    source, process = KeptLogits(tmp_path / "logits.f32", outputs), psutil.Process()
+    before, most = process.memory_info().rss, 0
+    for _, piece in source.pieces(slice(0, tokens)):
+        assert float(piece.sum()) == 0
+        most = max(most, process.memory_info().rss - before)
+    assert most < 3 * kept_loss.PIECE_BYTES
+
+
 def run(cell: Cell) -> tuple[Result, Features]:
     features = features_of(cell)
     return run_cell(cell, features), features
 
 
+@pytest.mark.usefixtures("_path")
 @pytest.mark.parametrize("body", [DIRECT, QPA], ids=["direct", "qpa"])
 @pytest.mark.parametrize("loss", ["padded", "masked"])
 def test_a_cell_gives_the_same_numbers_with_and_without(
@@ -236,7 +284,7 @@ def test_room_is_made_by_what_was_used_longest_ago(tmp_path: Path, monkeypatch: 
         features_of(cell)
     one = sum(path.stat().st_size for path in files(tmp_path)) // 2
     features_of(cells[0])  # used again: the other is older now
-    monkeypatch.setenv(VARIABLE, str(2 * one))
+    monkeypatch.setenv(VARIABLE, str(2 * one + one // 2))
     features_of(cells[2])
     assert {path.parent.parent.name for path in files(tmp_path)} == {
         features_key(cells[0]),
@@ -247,5 +295,5 @@ def test_room_is_made_by_what_was_used_longest_ago(tmp_path: Path, monkeypatch: 
 def test_own_logits_stay_when_room_is_made(tmp_path: Path) -> None:
     (cell,) = cells_of(tmp_path)
     features_of(cell)
-    make_room(0, features_key(cell))
+    make_room("kept", 0, cache_dir() / "kept" / features_key(cell))
     assert files(tmp_path)

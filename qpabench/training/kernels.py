@@ -1,0 +1,201 @@
+"""Compiled loops of the output layer's loss (numba); ``qpabench.training.exponentials`` calls them.
+
+Columns of a low-rank term and tokens go in groups of four: as many as a pass over a tile of the vocabulary
+takes at once in registers. A tile of four columns stays in the processor's cache from token to token.
+"""
+
+from __future__ import annotations
+
+from typing import Any, no_type_check
+
+import numba
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+GROUP = 4
+TILE = 4096
+
+_LOG2_E = np.float32(1.4426950408889634)
+_LOWEST, _HIGHEST = np.float32(-126.0), np.float32(127.0)  # exponents of float32
+_HALF, _ONE, _NOTHING = np.float32(0.5), np.float32(1), np.float32(0)
+#: 2**f = 1 + f (C1 + ...) for |f| <= 1/2 to 9e-8 of its value: least squares, reweighted until it is minimax
+_C1, _C2, _C3 = (
+    np.float32(0.6931469775880017),
+    np.float32(0.24022242074651426),
+    np.float32(0.05550733756851838),
+)
+_C4, _C5 = np.float32(0.009671513243965217), np.float32(0.001326472422644484)
+
+# sums in any order, and a * b + c rounded once: rounding only; NaN stays what it is
+_ROUNDING = {"reassoc", "contract"}
+
+
+def _compiled(function: Any) -> Any:
+    return numba.njit(cache=True, fastmath=_ROUNDING, nogil=True, error_model="numpy")(function)
+
+
+@intrinsic
+@no_type_check
+def _as_int(typing_context, value):
+    """Read a float32's bits as int32."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], context.get_value_type(types.int32))
+
+    return types.int32(types.float32), generate
+
+
+@intrinsic
+@no_type_check
+def _as_float(typing_context, bits):
+    """Read an int32's bits as float32."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], context.get_value_type(types.float32))
+
+    return types.float32(types.int32), generate
+
+
+@_compiled
+@no_type_check
+def _power_of_two(y):
+    """Return 2**y, at least 2**-126 and at most 2**127; NaN for NaN."""
+    if y < _LOWEST:
+        y = _LOWEST
+    if y > _HIGHEST:
+        y = _HIGHEST
+    whole = np.floor(y + _HALF)
+    f = y - whole
+    power = ((((_C5 * f + _C4) * f + _C3) * f + _C2) * f + _C1) * f + _ONE
+    return _as_float(np.int32(_as_int(power) + (np.int32(whole) << np.int32(23))))
+
+
+@_compiled
+@no_type_check
+def _finish(z, factor, base, u, b0, b1, b2, b3, e, sums):
+    """Do with one token, one tile and the last four columns what ``exponentials`` does."""
+    u0, u1, u2, u3 = u[0] * _LOG2_E, u[1] * _LOG2_E, u[2] * _LOG2_E, u[3] * _LOG2_E
+    total = d0 = d1 = d2 = d3 = _NOTHING
+    for v in range(len(e)):
+        low_rank = (u0 * b0[v] + u1 * b1[v]) + (u2 * b2[v] + u3 * b3[v])
+        power = _power_of_two((z[v] * factor + base) + low_rank)
+        e[v] = power
+        total += power
+        d0 += power * b0[v]
+        d1 += power * b1[v]
+        d2 += power * b2[v]
+        d3 += power * b3[v]
+    sums[0] += d0
+    sums[1] += d1
+    sums[2] += d2
+    sums[3] += d3
+    sums[4] += total
+
+
+@_compiled
+@no_type_check
+def exponentials(z, shift, u, Bt, first, e, sums):
+    """Write e = exp(z + u B^T + shift), and add its products with the columns of B and its sum.
+
+    Args:
+        z: (tokens, n) float32, the logits of n outputs; not e.
+        shift: (tokens,).
+        u: (tokens, r), r a multiple of four.
+        Bt: (r, V).
+        first: where in V these outputs begin.
+        e: (tokens, n).
+        sums: (tokens, r + 1), e B and last the sum of e: added to.
+    """
+    n_outputs, last = z.shape[1], u.shape[1] - GROUP
+    partial = np.empty(TILE, np.float32)
+    for begin in range(0, n_outputs, TILE):
+        end = min(begin + TILE, n_outputs)
+        b, size = first + begin, end - begin
+        for t in range(z.shape[0]):
+            source, x = z[t, begin:end], e[t, begin:end]
+            factor, base = _LOG2_E, shift[t] * _LOG2_E
+            if last:
+                for v in range(size):
+                    partial[v] = source[v] * factor + base
+                for k in range(last):
+                    column, weight = Bt[k, b : b + size], u[t, k] * _LOG2_E
+                    for v in range(size):
+                        partial[v] += weight * column[v]
+                source, factor, base = partial[:size], _ONE, _NOTHING
+            _finish(
+                source, factor, base, u[t, last:], Bt[last, b : b + size], Bt[last + 1, b : b + size],
+                Bt[last + 2, b : b + size], Bt[last + 3, b : b + size], x, sums[t, last:],
+            )  # fmt: skip
+            for k in range(last):
+                column, total = Bt[k, b : b + size], _NOTHING
+                for v in range(size):
+                    total += x[v] * column[v]
+                sums[t, k] += total
+
+
+@_compiled
+@no_type_check
+def add_products(e, c, first, gradient):
+    """Add c^T e to the gradient of some outputs.
+
+    Args:
+        e: (tokens, n), as many tokens as a multiple of four.
+        c: (tokens, r), r a multiple of four.
+        first: where in V these outputs begin.
+        gradient: (r, V), added to.
+    """
+    n_outputs = e.shape[1]
+    for begin in range(0, n_outputs, TILE):
+        end = min(begin + TILE, n_outputs)
+        g = slice(first + begin, first + end)
+        for k in range(0, c.shape[1], GROUP):
+            d0, d1, d2, d3 = gradient[k, g], gradient[k + 1, g], gradient[k + 2, g], gradient[k + 3, g]
+            for t in range(0, e.shape[0], GROUP):
+                e0, e1, e2, e3 = (
+                    e[t, begin:end],
+                    e[t + 1, begin:end],
+                    e[t + 2, begin:end],
+                    e[t + 3, begin:end],
+                )
+                m = c[t : t + GROUP, k : k + GROUP]
+                m00, m10, m20, m30 = m[0, 0], m[1, 0], m[2, 0], m[3, 0]
+                m01, m11, m21, m31 = m[0, 1], m[1, 1], m[2, 1], m[3, 1]
+                m02, m12, m22, m32 = m[0, 2], m[1, 2], m[2, 2], m[3, 2]
+                m03, m13, m23, m33 = m[0, 3], m[1, 3], m[2, 3], m[3, 3]
+                for v in range(end - begin):
+                    x0, x1, x2, x3 = e0[v], e1[v], e2[v], e3[v]
+                    d0[v] += (m00 * x0 + m10 * x1) + (m20 * x2 + m30 * x3)
+                    d1[v] += (m01 * x0 + m11 * x1) + (m21 * x2 + m31 * x3)
+                    d2[v] += (m02 * x0 + m12 * x1) + (m22 * x2 + m32 * x3)
+                    d3[v] += (m03 * x0 + m13 * x1) + (m23 * x2 + m33 * x3)
+
+
+@_compiled
+@no_type_check
+def whole_rows(z, u, weights, Bt, sums, wants_gradient, gradient):
+    """Do both with all outputs of each token, a few tokens at a time: their exponentials stay near.
+
+    Args:
+        z: (tokens, V) float32, normalised logits.
+        u: (tokens, r), r a multiple of four.
+        weights: (tokens,) of each token in the loss.
+        Bt: (r, V).
+        sums: (tokens, r + 1), as in ``exponentials``.
+        wants_gradient: whether the gradient is wanted.
+        gradient: (r, V), where (weight / sum of e) u^T e is added.
+    """
+    rank = u.shape[1]
+    shift = np.zeros(GROUP, np.float32)
+    e = np.zeros((GROUP, z.shape[1]), np.float32)
+    c = np.empty((GROUP, rank), np.float32)
+    for begin in range(0, z.shape[0], GROUP):
+        end = min(begin + GROUP, z.shape[0])
+        exponentials(z[begin:end], shift, u[begin:end], Bt, 0, e[: end - begin], sums[begin:end])
+        if wants_gradient:
+            c[:] = _NOTHING
+            for t in range(begin, end):
+                share = weights[t] / sums[t, rank]
+                for k in range(rank):
+                    c[t - begin, k] = u[t, k] * share
+            add_products(e, c, 0, gradient)
