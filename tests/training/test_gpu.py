@@ -24,6 +24,7 @@ from qpabench.training.passes import VARIABLE
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype"),
 ]
 CUDA = torch.device("cuda", 0)
 #: float32 through two epochs: other kernels, sums in another order
