@@ -33,6 +33,9 @@ _UsageError: Any = typer.BadParameter.__bases__[0]
 SuiteFile = Annotated[Path, typer.Argument(help="a suite in TOML", show_default=False)]
 Profile = Annotated[str | None, typer.Option(help="a [profiles.NAME] table of the suite")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, for instance train.epochs=1")]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda or cuda:N: where every cell runs, whatever the suite says")
+]
 Only = Annotated[str | None, typer.Option(help="which cells, for instance 'generator=qpa and n_qubits>=8'")]
 Out = Annotated[Path | None, typer.Option(help="run directory; default: reports/<suite name>")]
 MaxCells = Annotated[int, typer.Option(min=1, help="refuse suites that cross to more cells")]
@@ -68,6 +71,7 @@ def run(
     suite: SuiteFile,
     profile: Profile = None,
     settings: Settings = None,
+    device: Device = None,
     only: Only = None,
     out: Out = None,
     executor: Annotated[str, typer.Option(help="where cells run")] = "local",
@@ -90,7 +94,7 @@ def run(
         from qpabench.suite.plan import profile_that_runs
 
         registry, plan, root, notes = _planned(
-            suite, profile, settings, only, out, max_cells, retry_failed=retry_failed, fresh=fresh
+            suite, profile, settings, device, only, out, max_cells, retry_failed=retry_failed, fresh=fresh
         )
         measured = f"what was measured is in {root}; "
         registry.find("executor", executor)
@@ -127,6 +131,7 @@ def plan(
     suite: SuiteFile,
     profile: Profile = None,
     settings: Settings = None,
+    device: Device = None,
     only: Only = None,
     out: Out = None,
     retry_failed: RetryFailed = False,
@@ -150,7 +155,7 @@ def plan(
     from qpabench.running.executor import threads_for
 
     _, planned, _, _ = _planned(
-        suite, profile, settings, only, out, max_cells, retry_failed=retry_failed, fresh=fresh
+        suite, profile, settings, device, only, out, max_cells, retry_failed=retry_failed, fresh=fresh
     )
     cells, threads = [one.cell for one in planned.cells], threads_for(jobs)
     calibration = kept.calibrate(cells, threads) if calibrate else kept.kept(threads)
@@ -336,6 +341,7 @@ def _planned(
     suite: Path,
     profile: str | None,
     settings: list[str] | None,
+    device: str | None,
     only: str | None,
     out: Path | None,
     max_cells: int,
@@ -346,17 +352,18 @@ def _planned(
     from qpabench.hooks.manager import load_registry
     from qpabench.records.lookup import finished_lookup
     from qpabench.records.store import RunDirectory
-    from qpabench.suite.document import read_document
+    from qpabench.suite.document import device_setting, read_document
     from qpabench.suite.plan import make_plan
 
+    chosen = [*(settings or ()), *([] if device is None else [device_setting(device)])]
     registry = load_registry()
-    root = out or Path("reports") / read_document(suite, profile, settings or ()).name
+    root = out or Path("reports") / read_document(suite, profile, chosen).name
     notes: list[str] = []
     made = make_plan(
         suite,
         registry,
         profile=profile,
-        settings=settings or (),
+        settings=chosen,
         only=only,
         max_cells=max_cells,
         finished=finished_lookup(RunDirectory(root), notes),

@@ -57,7 +57,7 @@ def _machine() -> Iterator[str]:
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             name = torch.cuda.get_device_name(index)
-            yield f'cuda:{index}: {name} (model = {{ ..., device = "cuda:{index}" }})'
+            yield f"cuda:{index}: {name} (qpabench run SUITE --device cuda:{index})"
     else:
         yield "no CUDA device"
     commit, dirty = source_commit()

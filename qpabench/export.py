@@ -158,7 +158,8 @@ def _state(directory: RunDirectory, cell_id: str) -> dict[str, Tensor]:
 def _rebuilt(cell: Cell, features: Features, state: Mapping[str, Tensor]) -> Built:
     assert isinstance(cell.dataset.options, DatasetOptions)
     d_out, d_in = features.weight.shape
-    built = build(cell, LayerShape(d_in, d_out, cell.dataset.options.max_length), features.layers())
+    layer = LayerShape(d_in, d_out, cell.dataset.options.max_length)
+    built = build(cell, layer, features.layers(), features.weight.device)
     try:
         built.generator.load_state_dict(state)
     except RuntimeError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,10 @@ class Backend(ABC):
     Args:
         options: an instance of the options model of its entry.
     """
+
+    #: Whether it takes angles on any torch device and gives its exact result there, reading no value back.
+    #: Else it gets them on the CPU, and its result is put where the angles are.
+    on_device: ClassVar[bool] = False
 
     def __init__(self, options: BackendOptions) -> None:
         self.options = options

@@ -16,6 +16,7 @@ from torch import Tensor
 from qpabench.circuits.backend import Backend
 from qpabench.circuits.circuit import Circuit
 from qpabench.circuits.native import exact_probabilities
+from qpabench.devices import moved
 from qpabench.errors import NumericalError, UnsupportedError
 from qpabench.hooks.entries import BackendOptions
 from qpabench.randomness import derive_seed
@@ -73,10 +74,10 @@ class CircuitFunction:
         angles = angles.double()
         if self.method == "own":
             result = self.backend.probabilities(
-                self.circuit, angles, shots=self.shots, seed=self._seeds(1)[0]
+                self.circuit, self._given(angles), shots=self.shots, seed=self._seeds(1)[0]
             )
             self._checked(result.detach().unsqueeze(0), 1)
-            return result.double()
+            return result.to(angles)
         value: Tensor = _Estimated.apply(angles, self)  # type: ignore[no-untyped-call]
         return value
 
@@ -84,8 +85,9 @@ class CircuitFunction:
         """Run a batch without gradient; counted."""
         seeds = self._seeds(len(angles))
         with torch.no_grad():
-            result = self.backend.batch(self.circuit, angles.detach(), shots=self.shots, seeds=seeds)
-        return self._checked(result, len(angles))
+            given = self._given(angles.detach())
+            result = self.backend.batch(self.circuit, given, shots=self.shots, seeds=seeds)
+        return moved(self._checked(result, len(angles)), angles.device)
 
     def vector_jacobian(
         self, angles: Float[Tensor, "n_angles"], cotangent: Float[Tensor, "n_states"]
@@ -107,10 +109,15 @@ class CircuitFunction:
             return (plus - minus) / 2
         step, repeats = self.options.spsa_step, self.options.spsa_repeats
         generator = torch.Generator().manual_seed(derive_seed(self._seed, "spsa", self.counts.circuits))
-        signs = torch.randint(0, 2, (repeats, len(angles)), generator=generator).to(angles) * 2 - 1
+        drawn = torch.randint(0, 2, (repeats, len(angles)), generator=generator)
+        signs = moved(drawn, angles.device).to(angles) * 2 - 1
         both = self.run(torch.cat([angles + step * signs, angles - step * signs]))
         plus, minus = (both @ cotangent).chunk(2)
         return (((plus - minus) / (2 * step)).unsqueeze(1) * signs).mean(0)
+
+    def _given(self, angles: Tensor) -> Tensor:
+        """Return the angles where the backend takes them."""
+        return angles if self.backend.on_device else angles.cpu()
 
     def _seeds(self, number: int) -> list[int]:
         done = self.counts.circuits
@@ -125,7 +132,8 @@ class CircuitFunction:
             raise NumericalError(
                 f"backend returned shape {tuple(result.shape)}, expected {wanted} (runs, 2**n_qubits)"
             )
-        if not bool(torch.isfinite(result).all()):
+        # elsewhere reading it would wait for the device; the loss tells then
+        if result.device.type == "cpu" and not bool(torch.isfinite(result).all()):
             raise NumericalError("backend returned a probability that isn't finite")
         return result.double()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -41,7 +41,7 @@ def _suitable_threads(n_qubits: int) -> Iterator[None]:
 
 def _start(plan: Plan) -> Tensor:
     state = torch.zeros(2**plan.n_qubits, dtype=plan.turns.dtype, device=plan.turns.device)
-    state[0] = 1
+    state[:1].fill_(1)
     return state
 
 
@@ -231,13 +231,20 @@ def sample_frequencies(
 class NativeBackend(Backend):
     """The state vector of this module, exact or sampled."""
 
+    on_device: ClassVar[bool] = True
+    _device = torch.device("cpu")
+
     def probabilities(
         self, circuit: Circuit, angles: Float[Tensor, "n_angles"], *, shots: int | None, seed: int
     ) -> Float[Tensor, "n_states"]:
         """Return exact probabilities (with a gradient) or relative frequencies; see ``Backend``."""
+        self._device = angles.device
         exact: Tensor = _Probabilities.apply(angles, circuit, True)  # type: ignore[no-untyped-call]
         return exact if shots is None else sample_frequencies(exact, shots, seed)
 
     def describe(self, circuit: Circuit) -> dict[str, object]:
-        """Return which path runs this circuit: ``compiled`` or ``torch``."""
-        return {"path": "compiled" if fast.chosen(circuit, torch.device("cpu")) else "torch"}
+        """Return which path runs this circuit: ``compiled``, ``torch`` or ``torch on cuda``."""
+        if fast.chosen(circuit, self._device):
+            return {"path": "compiled"}
+        kind = self._device.type
+        return {"path": "torch" if kind == "cpu" else f"torch on {kind}"}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from qpabench.devices import device_of, moved
 from qpabench.generators.control_options import (
     AnglesMlpOptions,
     FreeOptions,
@@ -16,7 +19,7 @@ from qpabench.generators.control_options import (
     ShuffledOptions,
     UniformOptions,
 )
-from qpabench.generators.generator import Generator, GeneratorContext, cut
+from qpabench.generators.generator import DrawingGenerator, GeneratorContext, cut
 from qpabench.generators.options import HIDDEN_WIDTHS
 from qpabench.generators.qpa import MappedGenerator, MappingModel, QpaGenerator
 from qpabench.randomness import derive_seed
@@ -28,6 +31,8 @@ LOG_SPREAD = math.pi / math.sqrt(6)  # standard deviation of log p where p is ex
 class UniformGenerator(MappedGenerator):
     """In the circuit's place: nothing. Every probability is 2^-N."""
 
+    capturable: ClassVar[bool] = True
+
     def __init__(self, options: UniformOptions, context: GeneratorContext) -> None:
         super().__init__(options, context)
         self.fix_start()
@@ -35,11 +40,13 @@ class UniformGenerator(MappedGenerator):
     def probabilities(self) -> Float[Tensor, "n_states"]:
         """Return 2^-N for each state."""
         n_states = 2**self.n_qubits
-        return torch.full((n_states,), 1 / n_states, dtype=torch.float64)
+        return torch.full((n_states,), 1 / n_states, dtype=torch.float64, device=device_of(self))
 
 
 class FrozenGenerator(QpaGenerator):
     """The circuit with the angles ``qpa`` begins with, never trained."""
+
+    capturable: ClassVar[bool] = True
 
     def __init__(self, options: FrozenOptions, context: GeneratorContext) -> None:
         super().__init__(options, context)
@@ -49,19 +56,39 @@ class FrozenGenerator(QpaGenerator):
 class ShuffledGenerator(QpaGenerator):
     """The circuit's probabilities, each given to another basis string in every forward pass."""
 
+    capturable: ClassVar[bool] = True
     options: ShuffledOptions
+    _drawn: Tensor | None = None
 
-    def probabilities(self) -> Float[Tensor, "n_states"]:
-        """Return the circuit's probabilities in a random order."""
+    def permutation(self) -> Int[Tensor, "n_states"]:
+        """Return this pass's permutation, on the CPU where it is drawn."""
         random = self.stream("permutation")
         if self.options.permutation == "fixed":
             random = torch.Generator().manual_seed(derive_seed(self.context.seed, "permutation"))
+        return torch.randperm(2**self.n_qubits, generator=random)
+
+    def draw(self) -> dict[str, Tensor]:
+        """Return this pass's permutation, and its basis strings where they are drawn anew."""
+        return {"permutation": self.permutation(), **super().draw()}
+
+    def compute(self, drawn: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return every tensor of the target."""
+        self._drawn = drawn["permutation"]
+        return super().compute(drawn)
+
+    def probabilities(self) -> Float[Tensor, "n_states"]:
+        """Return the circuit's probabilities in a random order: the one drawn for this pass, or a new one."""
+        permutation, self._drawn = self._drawn, None
         probabilities = super().probabilities()
-        return probabilities[torch.randperm(len(probabilities), generator=random)]
+        if permutation is None:
+            permutation = moved(self.permutation(), probabilities.device)
+        return probabilities[permutation]
 
 
 class FreeGenerator(MappedGenerator):
     """A trained probability vector: what a circuit of any depth could at most learn."""
+
+    capturable: ClassVar[bool] = True
 
     def __init__(self, options: FreeOptions, context: GeneratorContext) -> None:
         super().__init__(options, context)
@@ -86,6 +113,8 @@ class AnglesMlpGenerator(MappedGenerator):
     p = softmax(W2 tanh(W1 z)), W1 and W2 seeded and never trained, z drawn as the angles are. W2 is scaled
     so that log p spreads at first as it does for a random circuit.
     """
+
+    capturable: ClassVar[bool] = True
 
     def __init__(self, options: AnglesMlpOptions, context: GeneratorContext) -> None:
         super().__init__(options, context)
@@ -117,6 +146,8 @@ class CollapsedGenerator(QpaGenerator):
     It begins as their product, so that at first it gives the same numbers as ``qpa``.
     """
 
+    capturable: ClassVar[bool] = True
+
     def new_mapping(self) -> nn.Module:
         """Return one linear layer that equals the mapping model's initial product."""
         deep = super().new_mapping()
@@ -141,12 +172,14 @@ class CollapsedGenerator(QpaGenerator):
         return single
 
 
-class RandomProjectionGenerator(Generator):
+class RandomProjectionGenerator(DrawingGenerator):
     """Each generated number is plus or minus one trained number, which one and which sign drawn once.
 
     The fixed matrix has one non-zero entry a row and orthonormal columns of equal size as nearly as m allows,
     so a distance between trained vectors is the same distance between the numbers they generate.
     """
+
+    capturable: ClassVar[bool] = True
 
     def __init__(self, options: RandomProjectionOptions, context: GeneratorContext) -> None:
         super().__init__(options, context)
@@ -164,7 +197,7 @@ class RandomProjectionGenerator(Generator):
         self.values = nn.Parameter(drawn / scale)
         self.fix_start()
 
-    def generate(self) -> dict[str, Tensor]:
+    def compute(self, drawn: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the projected vector, cut as every generator's output is."""
         flat = self.values[self.get_buffer("column")] * self.get_buffer("entry")
         if self.options.centred_output:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from qpabench.devices import device_of, moved
 from qpabench.errors import NumericalError
 from qpabench.hooks.entries import GeneratorOptions, TensorSpec
 from qpabench.randomness import derive_seed
@@ -42,7 +44,7 @@ class Generator(nn.Module, ABC):
     """Fills a target's tensors; a subclass implements ``generate``.
 
     What it keeps from pass to pass is in parameters, buffers and ``stream``: a cell that is stopped goes on
-    from these.
+    from these, and parameters and buffers are moved to the device that a cell runs on once they are made.
 
     Args:
         options: an instance of the options model of its entry.
@@ -97,7 +99,17 @@ class Generator(nn.Module, ABC):
         Raises:
             NumericalError: ``generate`` gave a tensor of another shape (broadcast unseen, perhaps), or none.
         """
-        tensors = self.generate()
+        return self.finished(self.generate())
+
+    def finished(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what ``generate`` gave, held against the specs, the constants of ``fix_start`` subtracted.
+
+        Args:
+            tensors: by name.
+
+        Raises:
+            NumericalError: as in ``forward``.
+        """
         for spec in self.context.specs:
             found = tuple(tensors[spec.name].shape) if spec.name in tensors else None
             if found != spec.shape:
@@ -107,6 +119,36 @@ class Generator(nn.Module, ABC):
         for name, buffer in self._offsets.items():
             tensors[name] = tensors[name] - self.get_buffer(buffer)
         return tensors
+
+
+class DrawingGenerator(Generator):
+    """A generator in two parts: what a pass draws on the host, and what the device computes from it.
+
+    A subclass implements ``compute``, and ``draw`` where it draws anything; then its pass can be recorded as
+    a graph and replayed.
+    """
+
+    #: Whether ``generate`` is nothing but ``compute(draw())``, and ``compute`` depends on parameters, buffers
+    #: and what it is given alone, with the same operations in every pass. Each class says so for itself: it
+    #: isn't inherited.
+    capturable: ClassVar[bool] = False
+
+    def draw(self) -> dict[str, Tensor]:
+        """Return what is drawn anew for a pass, on the CPU, by name, of the same shapes each time."""
+        return {}
+
+    @abstractmethod
+    def compute(self, drawn: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return every tensor by name.
+
+        Args:
+            drawn: what ``draw`` gave, on this module's device.
+        """
+
+    def generate(self) -> dict[str, Tensor]:
+        """Return every tensor of the target."""
+        device = device_of(self)
+        return self.compute({name: moved(value, device) for name, value in self.draw().items()})
 
 
 def cut(flat: Tensor, specs: tuple[TensorSpec, ...]) -> dict[str, Tensor]:

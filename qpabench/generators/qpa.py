@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from qpabench.generators.generator import Generator, GeneratorContext, cut
+from qpabench.devices import device_of
+from qpabench.generators.generator import DrawingGenerator, GeneratorContext, cut
 from qpabench.generators.options import MappedOptions, QpaOptions, mapping_widths
 from qpabench.randomness import derive_seed
 
@@ -76,7 +79,7 @@ class MappingModel(nn.Module):
         return hidden
 
 
-class MappedGenerator(Generator):
+class MappedGenerator(DrawingGenerator):
     """A mapping model generates every number from basis strings and probabilities; a subclass gives those.
 
     A subclass calls ``fix_start`` once it is whole.
@@ -105,9 +108,12 @@ class MappedGenerator(Generator):
 
         Source: the released code draws them anew in every forward pass, in training and testing, while
         the probabilities stay in index order.
+
+        Returns:
+            Basis states as integers, on the CPU where they are drawn.
         """
         if self.options.basis_order == "fixed":
-            return torch.arange(self.n_chunks)
+            return torch.arange(self.n_chunks, device=device_of(self))
         return torch.randperm(2**self.n_qubits, generator=self.stream("basis-strings"))[: self.n_chunks]
 
     def features(
@@ -127,13 +133,21 @@ class MappedGenerator(Generator):
             flat = flat - flat.mean()
         return cut(flat, self.context.specs)
 
-    def generate(self) -> dict[str, Tensor]:
+    def draw(self) -> dict[str, Tensor]:
+        """Return this pass's basis strings, where they are drawn anew."""
+        return {} if self.options.basis_order == "fixed" else {"strings": self.strings()}
+
+    def compute(self, drawn: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return every tensor of the target."""
-        return self.assemble(self.mapping(self.features(self.probabilities(), self.strings())))
+        probabilities = self.probabilities()
+        strings = drawn["strings"] if "strings" in drawn else self.strings()
+        return self.assemble(self.mapping(self.features(probabilities, strings)))
 
 
 class QpaGenerator(MappedGenerator):
     """The probabilities are those of a circuit whose angles are trained."""
+
+    capturable: ClassVar[bool] = True
 
     def __init__(self, options: QpaOptions, context: GeneratorContext) -> None:
         super().__init__(options, context)

@@ -95,6 +95,10 @@ def settle(threads: int, seed: int) -> None:
     torch.set_grad_enabled(True)
     torch.set_flush_denormal(False)
     torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = (
+        ":4096:8"  # read once, when a GPU is first used: the same sums each time
+    )
     random.seed(derive_seed(seed, "global-python"))
     np.random.seed(derive_seed(seed, "global-numpy") % 2**32)
     np.seterr(divide="warn", over="warn", under="ignore", invalid="warn")
@@ -137,7 +141,7 @@ def _features(channel: Channel, job: Job, jobs: int) -> tuple[str, ...]:
         cell = cell_of(job.cell, load_registry())
         settle(threads_for(jobs), cell.seed)
         folder = ensure_features(cell, channel.progress, channel.warn)
-        if not is_point(job.cell):
+        if not is_point(job.cell) and _device(cell).type == "cpu":
             with_kept(open_features(folder), cell, channel.progress, channel.warn)
     except StorageError:
         raise
@@ -242,7 +246,8 @@ def origin_of(cell: Cell, threads: int) -> dict[str, Any]:
     origin = provenance(brought_by, threads=threads, seed=cell.seed, protocol=cell.protocol)
     device = _device(cell)
     if device.type == "cuda" and torch.cuda.is_available():
-        origin["hardware"] = origin["hardware"] | {"gpu": torch.cuda.get_device_name(device)}
+        about = {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+        origin["hardware"] = origin["hardware"] | about
     return origin
 
 

@@ -27,6 +27,7 @@ TOP_KEYS = ("suite", "include", "defaults", "matrix", "profiles", "limits", "fig
 #: "validation": of cells that differ only in learning rates, the report marks the best on validation rows
 SELECT = ("none", "validation")
 PROTOCOLS = ("released-code", "paper-text")
+_DEVICE = re.compile(r"cpu|cuda(:(0|[1-9][0-9]?))?")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
@@ -67,6 +68,20 @@ class Document:
     def parts(self) -> tuple[Document, ...]:
         """This suite and the included ones: everything that has tables of its own."""
         return (self, *self.members)
+
+
+def device_setting(device: str) -> str:
+    """Return the setting that puts every cell's model on a device, as ``--set`` would.
+
+    Args:
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not _DEVICE.fullmatch(device):
+        raise InputError(f"--device: found {one_line(repr(device), 60)}, expected cpu, cuda or cuda:N")
+    return f'model.device="{device}"'
 
 
 def read_document(path: Path, profile: str | None = None, settings: Sequence[str] = ()) -> Document:

@@ -24,6 +24,8 @@ _CODE = {"none": "{}", "relu": "torch.relu({})", "gelu": "torch.nn.functional.ge
 class FfaTarget(Target):
     """A residual bottleneck before one linear layer."""
 
+    reads_weight = False
+
     def __init__(self, options: FfaOptions, layer: LayerShape) -> None:
         super().__init__(options, layer)
         self.activation = {"none": None, "relu": F.relu, "gelu": F.gelu}[options.activation]

@@ -21,6 +21,7 @@ class LoraTarget(Target):
     """The low-rank update of one linear layer."""
 
     adds_to_logits = True
+    reads_weight = False
 
     def __init__(self, options: LoraOptions, layer: LayerShape) -> None:
         super().__init__(options, layer)

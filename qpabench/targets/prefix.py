@@ -22,6 +22,7 @@ from qpabench.targets.target import Factors, Target
 class PrefixTarget(Target):
     """One vector a position; positions beyond the last have none."""
 
+    reads_weight = False
     loader = """\
 def adapt(x, tensors):  # x: (rows, tokens, d), what enters the layer
     prefix = tensors["prefix"].to(x)[: x.shape[1]]

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from qpabench.devices import moved
 from qpabench.hooks.entries import LayerShape, TargetOptions
 
 
@@ -51,11 +52,15 @@ class Target(ABC):
     #: layer's own logits are kept, a step then needs no product with the frozen weight.
     adds_to_logits: bool = False
 
+    #: Whether ``prepare`` or ``factors`` computes with the frozen weight. Where it doesn't, a weight of
+    #: bfloat16 numbers may stay so on a GPU. Each class says so for itself: it isn't inherited.
+    reads_weight: bool = True
+
     def __init__(self, options: TargetOptions, layer: LayerShape) -> None:
         self.layer = layer
 
     def prepare(self, weight: Float[Tensor, "d_out d_in"]) -> None:
-        """Compute once what depends on the frozen weight alone."""
+        """Compute once what depends on the frozen weight alone; move what is fixed to its device."""
         return
 
     @abstractmethod
@@ -123,4 +128,4 @@ def dropout(inputs: Tensor, probability: float, random: torch.Generator | None) 
     if random is None or probability == 0:
         return inputs
     kept = torch.rand(inputs.shape, generator=random, device=random.device) >= probability
-    return inputs * kept.to(inputs.device) / (1 - probability)
+    return inputs * moved(kept, inputs.device) / (1 - probability)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,17 +24,7 @@ from qpabench.randomness import derive_seed
 from qpabench.suite.cell import Cell, circuit_facts
 from qpabench.targets.layers import AdaptedLayers, specs_of_layers
 from qpabench.targets.target import Target
-
-
-@dataclass
-class Stopwatch:
-    """Seconds per phase."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def add(self, phase: str, started: float) -> None:
-        """Add the time since ``started`` (of ``time.perf_counter``)."""
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
+from qpabench.training.stopwatch import Stopwatch
 
 
 class TimedCircuit:
@@ -43,11 +33,13 @@ class TimedCircuit:
     def __init__(self, function: CircuitFunction, stopwatch: Stopwatch) -> None:
         self.function = function
         self._stopwatch = stopwatch
-        self._backward_started = 0.0
+        self._backward_started: Any = None
 
     def __call__(self, angles: Tensor) -> Tensor:
         """Run the circuit, forward now and backward later, both timed."""
-        started = time.perf_counter()
+        if self._stopwatch.muted:
+            return self.function(angles)
+        started = self._stopwatch.now()
         if not (torch.is_grad_enabled() and angles.requires_grad):
             result = self.function(angles)
             self._stopwatch.add("circuit", started)
@@ -60,7 +52,7 @@ class TimedCircuit:
     def passed(self, *, entering: bool) -> None:
         """Called by the backward pass as it enters and leaves the circuit."""
         if entering:
-            self._backward_started = time.perf_counter()
+            self._backward_started = self._stopwatch.now()
         else:
             self._stopwatch.add("circuit", self._backward_started)
 
@@ -90,18 +82,27 @@ class Built:
     ledger: Ledger
 
 
-def build(cell: Cell, layer: LayerShape, layers: Mapping[str, LayerShape] | None = None) -> Built:
+def build(
+    cell: Cell,
+    layer: LayerShape,
+    layers: Mapping[str, LayerShape] | None = None,
+    device: torch.device | None = None,
+) -> Built:
     """Build a cell's target and generator with their initial values.
+
+    All numbers are drawn on the CPU, so that they are the same whatever the device.
 
     Args:
         cell: the experiment.
         layer: the output layer, as loaded.
         layers: the adapted layers by name, where they aren't the output layer alone.
+        device: of the output layer, where the generator is put; None: the CPU.
 
     Raises:
         UnsupportedError: the loaded layer has another shape than the plan assumed, or can't take the target.
     """
-    stopwatch = Stopwatch()
+    device = device or torch.device("cpu")
+    stopwatch = Stopwatch.on(device)
     assert isinstance(cell.target.options, TargetOptions)
     options = cell.target.options
     specs = options.specs(layer) if layers is None else specs_of_layers(options, layers)
@@ -132,7 +133,8 @@ def build(cell: Cell, layer: LayerShape, layers: Mapping[str, LayerShape] | None
         )
         timed = TimedCircuit(function, stopwatch)
         context = GeneratorContext(specs, cell.seed, n_qubits, ansatz.angles_shape(n_qubits, n_layers), timed)
-    generator = cell.generator.entry.component()(cell.generator.options, context)
+    generator: Generator = cell.generator.entry.component()(cell.generator.options, context)
+    generator.to(device)
     component = cell.target.entry.component()
     target = component(options, layer) if layers is None else AdaptedLayers(component, options, layers)
     return Built(target, generator, timed.function if timed else None, stopwatch, ledger)

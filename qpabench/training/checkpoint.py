@@ -11,7 +11,7 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +27,7 @@ from qpabench.circuits.gradients import Counts
 from qpabench.errors import RecordError, one_line
 from qpabench.generators.generator import Generator
 from qpabench.records.store import RunDirectory, write_atomically
-from qpabench.training.build import Stopwatch
+from qpabench.training.stopwatch import Stopwatch
 
 FORMAT = 1
 #: of a record's provenance: with any of these changed, a resumed cell might end with other numbers
@@ -51,6 +51,7 @@ class Position:
         step: steps done.
         train_seconds: so far, in every process that trained.
         resumed_at: the steps after which another process went on.
+        fetch: brings the arrays up to the last step, where they are read now and then only.
     """
 
     generator: Generator
@@ -65,6 +66,7 @@ class Position:
     step: int = 0
     train_seconds: float = 0.0
     resumed_at: list[int] = field(default_factory=list)
+    fetch: Callable[[], None] = lambda: None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every array by name."""
@@ -190,6 +192,7 @@ class Checkpoints:
         last_of_many = step == len(position.losses) and train_seconds >= self.seconds
         if not self.seconds or (begun - self._last < self.seconds and not last_of_many):
             return 0.0
+        position.fetch()
         position.step, position.train_seconds = step, train_seconds
         try:
             write_atomically(self.directory.checkpoint_path(self.cell_id), self._packed(position))

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qpabench.devices import gathered
 from qpabench.errors import NumericalError
 from qpabench.suite.options import EvaluateOptions
 from qpabench.targets.target import Target
@@ -42,18 +43,17 @@ def split_nll(
     Raises:
         NumericalError: an NLL isn't finite; the message says how many.
     """
-    result = np.empty(len(split.labels), dtype=np.float32)
     bounds = np.searchsorted(split.row.numpy(), np.arange(0, split.n_rows, rows_per_draw or split.n_rows))
     device = features.weight.device
+    measured = torch.empty(len(split.labels), device=device)
     for begin, end in zip(bounds, [*bounds[1:], len(split.labels)], strict=True):
         current = tensors()
         for start in range(begin, end, TOKENS_PER_PASS):
             part = slice(start, min(start + TOKENS_PER_PASS, end))
             factors = features.factors(target, split, part, current, None)
-            nll = token_nll(
-                factors, features.weight, split.labels[part].to(device), features.bias, features.softcap
-            )
-            result[part] = nll.cpu().numpy()
+            labels = gathered(split.labels, part, device)
+            measured[part] = token_nll(factors, features.weight, labels, features.bias, features.softcap)
+    result: NDArray[np.float32] = measured.cpu().numpy()
     lost = int((~np.isfinite(result)).sum())
     if lost:
         raise NumericalError(

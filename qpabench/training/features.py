@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from qpabench.cache import make_room, published
+from qpabench.devices import gathered
 from qpabench.hooks.entries import LayerShape
 from qpabench.suite.cell import Cell
 from qpabench.targets.target import Factors, Target
@@ -39,6 +40,8 @@ from qpabench.training.kept_loss import KeptFactors, KeptLogits
 from qpabench.training.keys import features_key
 from qpabench.training.write_features import write_features
 
+RESIDENT_SHARE = 0.5  # of a GPU's free memory, that a split may take
+TRIED_ROWS = 64  # of a split, when it is asked whether its numbers are those of bfloat16
 Progress = Callable[[str, int, int], None]
 
 
@@ -74,9 +77,15 @@ class Features:
 
     @property
     def head_path(self) -> str:
-        """How losses of the output layer are computed: autograd, one-pass or kept-logits."""
+        """How losses of the output layer are computed.
+
+        ``autograd``, ``one-pass`` or ``kept-logits`` on the CPU; elsewhere ``online``, or ``online-bfloat16``
+        where the weight is kept in that.
+        """
         if self.softcap is not None:
             return "autograd"
+        if self.weight.device.type != "cpu":
+            return "online-bfloat16" if self.weight.dtype == torch.bfloat16 else "online"
         return "kept-logits" if all(split.kept for split in self.splits.values()) else "one-pass"
 
     def layers(self) -> dict[str, LayerShape] | None:
@@ -101,18 +110,51 @@ class Features:
             random: for dropout; None when measuring.
         """
         device = self.weight.device
-        inputs, places = split.features[positions].to(device), split.position[positions].to(device)
+        stored, places = (gathered(part, positions, device) for part in (split.features, split.position))
+        inputs = stored.float() if stored.dtype == torch.bfloat16 else stored
         factors = target.factors(inputs, places, self.weight, tensors, random)
+        if self.weight.dtype == torch.bfloat16 and factors.inputs is inputs:
+            factors.inputs = stored.bfloat16()
         if split.kept is None or factors.inputs is not inputs or factors.scale is not None:
             return factors
         if factors.low_rank is None:
             return factors
         return KeptFactors(inputs, factors.low_rank, source=split.kept, positions=positions)
 
-    def on(self, device: torch.device) -> Features:
-        """Return the same with the output layer on a device; splits stay where they are."""
+    def on(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Features:
+        """Return the same with the output layer on a device; splits stay where they are.
+
+        Args:
+            device: where losses are computed.
+            dtype: of the weight, float32 or bfloat16; bfloat16 is taken where the weight and what enters it
+                are such numbers, so that nothing is rounded, and no softcap wants all logits at once.
+        """
+        weight = self.weight
+        if dtype == torch.bfloat16 and self.softcap is None and self._is_bfloat16():
+            weight = weight.to(dtype)
         bias = None if self.bias is None else self.bias.to(device)
-        return replace(self, weight=self.weight.to(device), bias=bias)
+        return replace(self, weight=weight.to(device), bias=bias)
+
+    def resident(self, split: Split) -> Split:
+        """Return a split whose inputs, labels and positions are on the output layer's device, if they fit."""
+        device, dtype = self.weight.device, self.weight.dtype
+        wanted = split.features.numel() * dtype.itemsize + 2 * split.labels.numel() * split.labels.itemsize
+        if device.type == "cuda" and wanted > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+            return split
+        return replace(
+            split,
+            features=split.features.to(dtype).to(device),
+            labels=split.labels.to(device),
+            position=split.position.to(device),
+        )
+
+    def _is_bfloat16(self) -> bool:
+        """Whether the weight, and some rows of each split, are numbers of bfloat16."""
+        tried = [self.weight]
+        for split in self.splits.values():
+            n_rows = len(split.features)
+            tried.append(split.features[:: max(1, n_rows // TRIED_ROWS)])
+        return all(torch.equal(values, values.bfloat16().float()) for values in tried)
 
 
 def ensure_features(

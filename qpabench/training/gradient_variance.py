@@ -32,7 +32,7 @@ from qpabench.targets.target import Factors
 from qpabench.training.build import build
 from qpabench.training.features import Features, Split, ensure_features, open_features
 from qpabench.training.head import fast_loss
-from qpabench.training.live import features_of
+from qpabench.training.live import features_of, required_device
 
 Progress = Callable[[str, int, int], None]
 
@@ -162,7 +162,8 @@ def loss_gradients(
     frozen = FrozenHead(features, split, positions)
     found, size = np.empty(draws), dict[str, float]()
     for draw in range(draws):
-        built = build(replace(cell, seed=derive_seed(seed, "gradient-draw", draw)), layer, features.layers())
+        drawn = replace(cell, seed=derive_seed(seed, "gradient-draw", draw))
+        built = build(drawn, layer, features.layers(), features.weight.device)
         built.target.prepare(features.weight)
         theta, circuit = built.generator.theta(), built.circuit
         assert theta is not None
@@ -185,7 +186,7 @@ def _features(cell: Cell, progress: Progress) -> Features:
     """Return stored features; logits kept for training, at all of its rows, are of no use here."""
     if not cell.target.options.is_on_head:  # type: ignore[attr-defined]
         return features_of(cell, progress)
-    device = torch.device(cell.model.options.device)  # type: ignore[attr-defined]
+    device = required_device(cell)
     return open_features(ensure_features(cell, progress, checked=True)).on(device)
 
 

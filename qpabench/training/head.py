@@ -19,6 +19,7 @@ from qpabench.targets.target import Factors
 from qpabench.training import exponentials
 from qpabench.training.exponentials import LowRank
 from qpabench.training.kept_loss import KeptFactors, kept_loss, kept_nll
+from qpabench.training.online import online_loss, online_nll
 
 CHUNK_OUTPUTS = 4096  # vocabulary entries at a time: larger chunks of logits leave the processor's cache
 COMPILED_CHUNK_OUTPUTS = 1024  # loops that take a chunk once cost little to start
@@ -75,6 +76,8 @@ def fast_loss(
         return kept_loss(factors, labels, weights)
     if softcap is not None:
         return plain_loss(factors, weight, labels, weights, bias, softcap)
+    if factors.inputs.device.type != "cpu":
+        return online_loss(factors, weight, labels, weights, bias)
     u, B = factors.low_rank if factors.low_rank is not None else (None, None)
     given = (factors.inputs, u, B, factors.scale, weight, bias, labels, weights)
     loss: Tensor = _FastLoss.apply(*given)  # type: ignore[no-untyped-call]
@@ -326,6 +329,8 @@ def token_nll(
     """
     if isinstance(factors, KeptFactors):
         return kept_nll(factors, labels)
+    if softcap is None and factors.inputs.device.type != "cpu":
+        return online_nll(factors, weight, labels, bias)
     if softcap is None:
         u, B = factors.low_rank if factors.low_rank is not None else (None, None)
         given = (factors.inputs, u, B, factors.scale, weight, bias, labels)

@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qpabench.devices import moved
 from qpabench.errors import InputError, nearest, one_line
-from qpabench.hooks.entries import DatasetOptions, LayerShape, TargetOptions
+from qpabench.hooks.entries import DatasetOptions, LayerShape, ModelOptions, TargetOptions
+from qpabench.models.load import require_device
 from qpabench.models.model import LoadedModel
 from qpabench.suite.cell import Cell
 from qpabench.targets.layers import AdaptedLayers
@@ -99,10 +101,15 @@ class LiveFeatures(Features):
             layer.use(target.targets[name], target.tensors_of(name, tensors), random)
         device = self.weight.device
         rows, row = torch.unique(split.row[positions], return_inverse=True)
-        hidden = self.model.features(split.ids[rows].to(device), split.attention[rows].to(device))
-        place = split.position[positions].to(device)
-        inputs = hidden[row.to(device), place].float()  # (rows, tokens, d) -> (positions, d)
+        ids, attention = moved(split.ids[rows], device), moved(split.attention[rows], device)
+        hidden = self.model.features(ids, attention)
+        place = moved(split.position[positions], device)
+        inputs = hidden[moved(row, device), place].float()  # (rows, tokens, d) -> (positions, d)
         return target.factors(inputs, place, self.weight, tensors, random)
+
+    def resident(self, split: Split) -> Split:
+        """Return the split as it is: which rows are run is found on the host."""
+        return split
 
 
 def features_of(cell: Cell, progress: Progress | None = None, *, checked: bool = False) -> Features:
@@ -115,16 +122,40 @@ def features_of(cell: Cell, progress: Progress | None = None, *, checked: bool =
 
     Raises:
         InputError: the model has no linear layer of a wanted name.
+        UnavailableError: the cell's device isn't there.
     """
-    device = torch.device(cell.model.options.device)  # type: ignore[attr-defined]
+    device = required_device(cell)
     folder: Path = ensure_features(cell, progress, checked=checked)
-    features = open_features(folder).on(device)
+    features = open_features(folder).on(device, _head_dtype(cell, device))
     assert isinstance(cell.target.options, TargetOptions)
     if cell.target.options.is_on_head:
         return with_kept(features, cell, progress, checked=checked)
     assert isinstance(cell.dataset.options, DatasetOptions)
     model: LoadedModel = cell.model.entry.component()(cell.model.options)
     return live_features(features, model, cell.target.options.target_modules, cell.dataset.options.max_length)
+
+
+def required_device(cell: Cell) -> torch.device:
+    """Return the device of a cell's model, and make it the one that this process works on.
+
+    Raises:
+        UnavailableError: it isn't there.
+    """
+    assert isinstance(cell.model.options, ModelOptions)
+    require_device(cell.model.options.device)
+    device = torch.device(cell.model.options.device)
+    if device.index is not None:
+        torch.cuda.set_device(device)
+    return device
+
+
+def _head_dtype(cell: Cell, device: torch.device) -> torch.dtype:
+    """Return what the output layer is kept in: bfloat16 on a GPU where model and target allow."""
+    assert isinstance(cell.model.options, ModelOptions)
+    assert isinstance(cell.target.options, TargetOptions)
+    reads = vars(cell.target.entry.component()).get("reads_weight", True)
+    halved = cell.model.options.dtype == "bfloat16" and cell.target.options.is_on_head and not reads
+    return torch.bfloat16 if halved and device.type != "cpu" else torch.float32
 
 
 def live_features(

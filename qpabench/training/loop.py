@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import resource
 import statistics
 import sys
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qpabench.circuits.gradients import Counts
+from qpabench.devices import moved
 from qpabench.errors import NumericalError
 from qpabench.hooks.entries import DatasetOptions, GeneratorOptions, LayerShape
 from qpabench.randomness import derive_seed
@@ -28,8 +28,10 @@ from qpabench.training.build import Built, build
 from qpabench.training.checkpoint import Checkpoints, Position
 from qpabench.training.evaluate import measure
 from qpabench.training.features import Features, Split
-from qpabench.training.head import fast_loss
+from qpabench.training.passes import Passes
 from qpabench.training.search import search_theta
+from qpabench.training.step import Stepper, loss_of
+from qpabench.training.stopwatch import Stopwatch
 
 LONGEST_FACT = 64  # longer lists go into the series file
 
@@ -46,22 +48,6 @@ class Result:
     series: dict[str, NDArray[Any]]
     state: dict[str, Tensor]
     facts: dict[str, object]
-
-
-def learning_rate_factor(step: int, n_steps: int, options: TrainOptions) -> float:
-    """Return the factor on the learning rate at a step: warm-up, then the scheduler's decay.
-
-    Args:
-        step: from 0.
-        n_steps: all steps.
-        options: scheduler and warm-up.
-    """
-    if step < options.warmup_steps:
-        return step / options.warmup_steps
-    if options.scheduler == "constant":
-        return 1.0
-    done = (step - options.warmup_steps) / max(1, n_steps - options.warmup_steps)
-    return 1 - done if options.scheduler == "linear" else 0.5 * (1 + math.cos(math.pi * done))
 
 
 def batches(split: Split, options: TrainOptions, seed: int) -> Iterator[Tensor]:
@@ -113,14 +99,14 @@ def run_cell(
     assert isinstance(options, DatasetOptions)
     d_out, d_in = features.weight.shape
     layer = LayerShape(d_in, d_out, n_positions=options.max_length)
-    built = build(cell, layer, features.layers())
+    built = build(cell, layer, features.layers(), features.weight.device)
     built.target.prepare(features.weight)
-    facts: dict[str, object] = {}
     agreed: dict[str, float] = {}
     theta = built.generator.theta()
     if built.circuit is not None and theta is not None:
         agreed = agreement(built.circuit, theta, cell.seed)
     trained = train(built, features, cell.train, cell.seed, progress, checkpoints)
+    facts = dict(trained.facts)
     evaluation_started = time.perf_counter()
     built.generator.eval()
     assert isinstance(cell.generator.options, GeneratorOptions)
@@ -161,6 +147,7 @@ class Trained:
     metrics: dict[str, float]
     phases: dict[str, float]
     series: dict[str, NDArray[Any]]
+    facts: dict[str, object]
 
 
 def train(
@@ -170,6 +157,7 @@ def train(
     seed: int,
     progress: StepProgress | None,
     checkpoints: Checkpoints | None = None,
+    make_stepper: Callable[..., Stepper] | None = None,
 ) -> Trained:
     """Train a generator by AdamW; the target and the model have no parameters of their own.
 
@@ -180,127 +168,89 @@ def train(
         seed: of the cell.
         progress: told after each step.
         checkpoints: as in ``run_cell``.
-
-    Source: section 3.1, equation 4; optimizer of Tables 4 to 7.
+        make_stepper: makes what does the steps; None: ``Stepper``.
     """
     generator, split = built.generator, features.splits["train"]
     theta = generator.theta()
-    angles = generator.as_angles()
-    others = [p for p in generator.parameters() if p is not angles and p.requires_grad]
     trained = theta is not None and theta.requires_grad
     searched = theta if trained and options.theta_optimizer != "adamw" else None
     if searched is not None:
         searched.requires_grad_(False)
-    groups: list[dict[str, Any]] = [{"params": others, "lr": options.learning_rate}] if others else []
-    if angles is not None and angles.requires_grad:
-        groups.append({"params": [angles], "lr": options.learning_rate_theta or options.learning_rate})
-    optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
     n_steps = count_steps(split, options)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate_factor(step, max(1, n_steps), options)
-    )
-    dropout = torch.Generator().manual_seed(derive_seed(seed, "dropout"))
-    watch = built.stopwatch
-    watch.seconds.clear()  # of training alone
-    gradients: list[NDArray[np.float64]] = []
-    losses, seconds = np.empty(n_steps), np.empty(n_steps)
+    stepper = (make_stepper or Stepper)(built, features, split, options, seed, n_steps)
+    readings, watch = stepper.readings, built.stopwatch
+    watch.reset()  # of training alone
     generator.train()
     counts = built.circuit.counts if built.circuit is not None else Counts()
-    at = Position(generator, optimizer, schedule, dropout, counts, watch, losses, seconds, gradients)
+    at = Position(
+        generator,
+        stepper.optimizer,
+        stepper.schedule,
+        stepper.dropout,
+        counts,
+        watch,
+        readings.losses,
+        readings.seconds,
+        readings.gradients,
+        fetch=readings.fetch,
+    )
     if checkpoints is not None:
         checkpoints.resume(at)
+        readings.done = at.step
     steps = zip(range(n_steps), batches(split, options, seed), strict=False)
     train_started = time.perf_counter() - at.train_seconds
     for step, positions in islice(steps, at.step, None):
-        started = time.perf_counter()
-        tensors = generator()
-        leaves = {
-            name: tensor.detach().requires_grad_(tensor.requires_grad) for name, tensor in tensors.items()
-        }
-        watch.add("generator", started)
-        head_started = time.perf_counter()
-        loss = _loss(built, features, split, positions, leaves, dropout)
-        if loss.requires_grad:  # not where the target has no effect
-            loss.backward()
-        watch.add("head", head_started)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise NumericalError(
-                f"loss is {value} at step {step + 1} of {n_steps}; expected a finite number; "
-                "use a smaller learning rate"
-            )
-        back_started = time.perf_counter()
-        optimizer.zero_grad(set_to_none=True)
-        wanted = [
-            name for name, tensor in tensors.items() if leaves[name].grad is not None and tensor.requires_grad
-        ]
-        if wanted:
-            torch.autograd.backward([tensors[n] for n in wanted], [leaves[n].grad for n in wanted])
-        watch.add("generator", back_started)
-        if theta is not None and theta.grad is not None:
-            gradients.append(theta.grad.detach().flatten().cpu().numpy().astype(np.float64))
-        update_started = time.perf_counter()
-        optimizer.step()
-        schedule.step()
-        watch.add("optimizer", update_started)
-        losses[step], seconds[step] = value, time.perf_counter() - started
+        stepper.step(positions)
+        readings.fetch_if_due()
         if progress is not None:
-            progress(step + 1, n_steps, value)
+            progress(step + 1, n_steps, readings.last_loss)
         if searched is not None and (step + 1) % max(1, n_steps // options.epochs) == 0:
-            _search(built, features, searched, options)
+            _search(stepper, searched, options)
         if checkpoints is not None:
             train_started += checkpoints.after_step(at, step + 1, time.perf_counter() - train_started)
     if searched is not None:
         searched.requires_grad_(True)
     metrics = {"n_steps": float(n_steps), "train_seconds": time.perf_counter() - train_started}
-    series: dict[str, NDArray[Any]] = {"train_loss": losses, "step_seconds": seconds}
+    series: dict[str, NDArray[Any]] = {"train_loss": readings.losses, "step_seconds": readings.seconds}
     if n_steps:
-        metrics["step_seconds_median"] = statistics.median(seconds)
-    if gradients:
-        stacked = np.stack(gradients)
+        metrics["step_seconds_median"] = statistics.median(readings.seconds)
+    if readings.gradients:
+        stacked = np.stack(readings.gradients)
         if not np.isfinite(stacked).all():
             raise NumericalError("a gradient of theta isn't finite; expected finite numbers")
         metrics["gradient_variance_theta"] = float(stacked.var())
         series["theta_gradient_variance"] = stacked.var(axis=1)
-    circuit = watch.seconds.get("circuit", 0.0)
-    phases = {
-        "circuit": circuit,
-        "mapping": max(0.0, watch.seconds.get("generator", 0.0) - circuit),
-        "head": watch.seconds.get("head", 0.0),
-        "optimizer": watch.seconds.get("optimizer", 0.0),
-    }
-    return Trained(metrics, phases, series)
+    facts: dict[str, object] = {}
+    if features.weight.device.type != "cpu":
+        facts["graph"] = stepper.passes.graph
+    return Trained(metrics, _phases(watch, stepper.passes), series, facts)
 
 
-def _search(built: Built, features: Features, theta: torch.nn.Parameter, options: TrainOptions) -> None:
+def _phases(watch: Stopwatch, passes: Passes) -> dict[str, float]:
+    """Return the seconds of each phase; in a replayed graph circuit and mapping aren't told apart."""
+    found = watch.seconds
+    phases = {phase: found.get(phase, 0.0) for phase in ("generator", "head", "optimizer")}
+    if passes.graph == "captured":
+        return phases
+    circuit = found.get("circuit", 0.0)
+    mapping = max(0.0, phases.pop("generator") - circuit)
+    return {"circuit": circuit, "mapping": mapping, **phases}
+
+
+def _search(stepper: Stepper, theta: torch.nn.Parameter, options: TrainOptions) -> None:
     """Search the angles on the mean loss of the first training rows that have something to score."""
-    split = features.splits["train"]
+    built, features, split = stepper.built, stepper.features, stepper.split
     positions = torch.nonzero(split.row < options.theta_rows).squeeze(1)
     if options.loss == "masked":
         rows = torch.unique(split.row[split.mask])[: options.theta_rows]
         positions = torch.nonzero(split.mask & torch.isin(split.row, rows)).squeeze(1)
+    positions = moved(positions, split.features.device)
 
     def loss() -> float:
         with torch.no_grad():
-            return float(_loss(built, features, split, positions, built.generator(), None))
+            return float(loss_of(built, features, split, positions, built.generator(), None))
 
     search_theta(theta, loss, options.theta_optimizer, options.theta_evaluations)
-
-
-def _loss(
-    built: Built,
-    features: Features,
-    split: Split,
-    positions: Tensor,
-    tensors: dict[str, Tensor],
-    dropout: torch.Generator | None,
-) -> Tensor:
-    device = features.weight.device
-    factors = features.factors(built.target, split, positions, tensors, dropout)
-    weights = torch.full((len(positions),), 1 / len(positions), device=device)
-    return fast_loss(
-        factors, features.weight, split.labels[positions].to(device), weights, features.bias, features.softcap
-    )
 
 
 def count_parameters(built: Built, n_free: int) -> dict[str, float]:

@@ -213,6 +213,7 @@ def _write_split(
     """Run the backbone on each distinct row once and write its scored positions."""
     head, work = model.head, notes.path.parent
     device = head.weight.device
+    weight, bias = head.weight.float(), None if head.bias is None else head.bias.float()
     length = rows.ids.shape[1]
     places = np.arange(length - 1)
     scored = places[None, :] + 1 >= first_scored[:, None]  # position t predicts label t + 1
@@ -260,9 +261,9 @@ def _write_split(
                     nll[here] = (
                         token_nll(
                             Factors(kept),
-                            head.weight.float(),
+                            weight,
                             torch.from_numpy(labels[here]).to(device),
-                            None if head.bias is None else head.bias.float(),
+                            bias,
                             model.logit_softcap,
                         )
                         .cpu()

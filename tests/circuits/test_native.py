@@ -210,3 +210,17 @@ def test_the_same_seed_draws_the_same_shots_and_another_others() -> None:
     first, again, other = (backend.probabilities(circuit, angles, shots=500, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("n_qubits", [3, 14])
+@pytest.mark.parametrize("ansatz", ["ry", "rxrz"])
+def test_a_circuit_runs_where_its_angles_are_and_says_so(ansatz: str, n_qubits: int, path: str) -> None:
+    """On the meta device reading a number, or mixing it with one of the CPU, would raise."""
+    backend, circuit = NativeBackend(BackendOptions()), ANSATZE[ansatz](n_qubits, 2)
+    angles = torch.zeros(circuit.n_angles, dtype=torch.float64, device="meta", requires_grad=True)
+    probabilities = backend.probabilities(circuit, angles, shots=None, seed=0)
+    (gradient,) = torch.autograd.grad(probabilities, angles, torch.ones_like(probabilities))
+    assert probabilities.device == gradient.device == angles.device
+    assert backend.describe(circuit) == {"path": "torch on meta"}
+    backend.probabilities(circuit, torch.zeros(circuit.n_angles, dtype=torch.float64), shots=None, seed=0)
+    assert backend.describe(circuit) == {"path": path}

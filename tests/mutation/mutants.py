@@ -223,7 +223,7 @@ GENERATORS = (
     ),
     Mutant(
         "the loop cuts the gradient to the generator",
-        "qpabench/training/loop.py",
+        "qpabench/training/passes.py",
         "tensor.detach().requires_grad_(tensor.requires_grad)",
         "tensor.detach()",
         ("tests/training/test_loop.py::test_training_lowers_the_loss",),
@@ -515,4 +515,52 @@ RUNNING = (
     ),
 )
 
-MUTANTS = (*TARGETS, *MEASURING, *GENERATORS, *CIRCUITS, *REPORTS, *RUNNING)
+DEVICES = (
+    Mutant(
+        "the online softmax forgets that a greater logit was met",
+        "qpabench/training/online.py",
+        "total = total * shrink + e.sum(1, keepdim=True)",
+        "total = total + e.sum(1, keepdim=True)",
+        ("tests/training/test_online.py::test_chunks_may_rise_and_fall_by_any_amount",),
+    ),
+    Mutant(
+        "the online softmax keeps a chunk's exponentials as if no greater logit came",
+        "qpabench/training/online.py",
+        "e.mul_(share * (reference - sums.top).exp())",
+        "e.mul_(share)",
+        ("tests/training/test_online.py::test_loss_and_gradients_are_those_of_autograd",),
+    ),
+    Mutant(
+        "a replayed graph gives the gradients twice",
+        "qpabench/training/passes.py",
+        "gradient.copy_(new)",
+        "gradient.copy_(2 * new)",
+        ("tests/training/test_passes.py::test_recorded_passes_train_as_those_that_run",),
+    ),
+    Mutant(
+        "a replayed graph has the strings of the first draw",
+        "qpabench/training/passes.py",
+        "            copied(value, into=self._drawn[name])\n        self._replays",
+        "            pass\n        self._replays",
+        ("tests/training/test_passes.py::test_recorded_passes_train_as_those_that_run",),
+    ),
+    Mutant(
+        "a step reads its loss",
+        "qpabench/training/step.py",
+        "self.readings.loss(loss)",
+        "self.readings.loss(torch.full_like(loss, loss.item()))",
+        (
+            "tests/training/test_step.py::test_a_step_reads_no_value_and_mixes_no_devices",
+            "tests/training/test_step.py::test_a_step_makes_no_host_wait",
+        ),
+    ),
+    Mutant(
+        "a dropout mask stays on the CPU",
+        "qpabench/targets/target.py",
+        "moved(kept, inputs.device)",
+        "kept",
+        ("tests/training/test_step.py::test_a_step_reads_no_value_and_mixes_no_devices",),
+    ),
+)
+
+MUTANTS = (*TARGETS, *MEASURING, *GENERATORS, *CIRCUITS, *REPORTS, *RUNNING, *DEVICES)

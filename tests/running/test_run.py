@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import Done
+import torch
+from commands import Done, environment, in_subprocess
 from conftest import Bench
+from written_suites import DIRECT, write_suite
 
 #: two workers have one thread each, one has two: sums in another order, through a short training
 JOBS_TOLERANCE = 1e-5
@@ -118,3 +120,13 @@ def test_a_run_directory_that_cannot_be_written_is_one_line(undisturbed: Run, tm
     assert done.code in (1, 2)
     assert len(done.err.splitlines()) == 1
     assert "Traceback" not in done.err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_its_cells_are_unavailable_and_no_error(tmp_path: Path) -> None:
+    write_suite(tmp_path, DIRECT)
+    done = in_subprocess(
+        ["run", "suite.toml", "--device", "cuda", "--out", "run"], environment(tmp_path / "cache"), tmp_path
+    )
+    assert done.code == 0, done
+    assert "1 unavailable: device 'cuda': torch sees 0 CUDA devices" in done.out

@@ -307,6 +307,10 @@ ARGUMENTS = {
     ("--profile", "laptob"): "profile 'laptob' isn't there; did you mean 'laptop'",
     ("--executor", "locl"): "unknown executor 'locl'; did you mean 'local'",
     ("--jobs", "0"): "jobs",
+    ("--device", "gpu"): "--device: found 'gpu', expected cpu, cuda or cuda:N",
+    ("--device", "cuda:x"): "--device: found 'cuda:x'",
+    ("--device", "cuda:007"): "--device: found 'cuda:007'",
+    ("--device", ""): "--device: found ''",
     ("--max-cells", "x"): "max-cells",
 }
 

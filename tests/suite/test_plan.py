@@ -7,6 +7,7 @@ import pytest
 from written_suites import DIRECT, QPA, write_suite
 
 from qpabench.hooks.manager import load_registry
+from qpabench.suite.document import device_setting
 from qpabench.suite.plan import PlannedCell, make_plan
 
 FIELDS = {
@@ -129,3 +130,16 @@ def test_circuits_a_step_are_counted(tmp_path: Path) -> None:
     cells = make_plan(write_suite(tmp_path, body), load_registry()).cells
     n_theta = cells[0].cell.n_theta
     assert [cell.cell.circuits_per_step for cell in cells] == [1, 1 + 2 * n_theta, 1 + 2 * 4]
+
+
+@pytest.mark.parametrize("model", ['"tiny-gpt2"', '{ name = "tiny-gpt2", device = "cpu", seed = 3 }'])
+def test_a_device_for_every_cell_is_as_if_the_suite_said_it(model: str, tmp_path: Path) -> None:
+    suite = write_suite(tmp_path, DIRECT + f'model = [{model}, {{ name = "tiny-gpt2", seed = 5 }}]\n')
+    settings = ('model.device="cuda"', device_setting("cuda:1"))  # the last one wins
+    cells = [planned.cell for planned in make_plan(suite, load_registry(), settings=settings).cells]
+    assert [cell.model.options.device for cell in cells] == ["cuda:1", "cuda:1"]
+    assert cells[1].model.options.seed == 5
+
+
+def test_the_cpu_asked_for_changes_no_id(tmp_path: Path) -> None:
+    assert plan(tmp_path).cell.id == plan(tmp_path, settings=(device_setting("cpu"),)).cell.id

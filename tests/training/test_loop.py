@@ -13,7 +13,8 @@ from written_suites import DIRECT, QPA, cells_of
 from qpabench.errors import NumericalError
 from qpabench.suite.options import TrainOptions
 from qpabench.training.features import Features, Split, ensure_features, open_features
-from qpabench.training.loop import Result, batches, count_steps, learning_rate_factor, run_cell
+from qpabench.training.loop import Result, batches, count_steps, run_cell
+from qpabench.training.step import learning_rate_factor
 
 ROWS, LENGTH = 7, 4
 #: rows 2 and 5 are padding alone

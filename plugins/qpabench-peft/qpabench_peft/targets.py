@@ -20,6 +20,7 @@ class VeraTarget(Target):
     """VeRA: u = (x A^T) d, and b B as the other factor."""
 
     adds_to_logits = True
+    reads_weight = False
 
     def __init__(self, options: VeraOptions, layer: LayerShape) -> None:
         super().__init__(options, layer)
@@ -28,6 +29,10 @@ class VeraTarget(Target):
         # He's uniform initialisation, A before B: the numbers PEFT draws from the same key
         self.A = _he_uniform((options.rank, layer.d_in), random)
         self.B = _he_uniform((layer.d_out, options.rank), random)
+
+    def prepare(self, weight: Tensor) -> None:
+        """Move the projections to where the weight is."""
+        self.A, self.B = self.A.to(weight.device), self.B.to(weight.device)
 
     def factors(
         self,
@@ -64,6 +69,7 @@ class UniLoraTarget(Target):
     """Uni-LoRA: both factors gathered out of one vector."""
 
     adds_to_logits = True
+    reads_weight = False
 
     def __init__(self, options: UniLoraOptions, layer: LayerShape) -> None:
         super().__init__(options, layer)
@@ -78,6 +84,12 @@ class UniLoraTarget(Target):
         )
         self.scale_A, self.scale_B = (
             part.reshape(s) for part, s in zip(scale.split([n_A, n_B]), shapes, strict=True)
+        )
+
+    def prepare(self, weight: Tensor) -> None:
+        """Move indices and scales to where the weight is."""
+        self.index_A, self.index_B, self.scale_A, self.scale_B = (
+            part.to(weight.device) for part in (self.index_A, self.index_B, self.scale_A, self.scale_B)
         )
 
     def lora(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -114,12 +126,17 @@ class FourierFtTarget(Target):
     """FourierFT: the update as the real part of an inverse Fourier transform, whole."""
 
     adds_to_logits = True
+    reads_weight = False
 
     def __init__(self, options: FourierFtOptions, layer: LayerShape) -> None:
         super().__init__(options, layer)
         self.options = options
         random = torch.Generator().manual_seed(options.location_key)
         self.locations = torch.randperm(layer.d_out * layer.d_in, generator=random)[: options.budget].clone()
+
+    def prepare(self, weight: Tensor) -> None:
+        """Move the locations to where the weight is."""
+        self.locations = self.locations.to(weight.device)
 
     def update(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """Return Delta W (V, d)."""
@@ -165,8 +182,9 @@ class TinyLoraTarget(Target):
         self._frozen: tuple[Tensor, Tensor] | None = None
 
     def prepare(self, weight: Tensor) -> None:
-        """Decompose the frozen weight."""
+        """Decompose the frozen weight; move the fixed projections to where it is."""
         self._frozen = _leading_factors(weight, self.options.rank)
+        self.P = self.P.to(weight.device)
 
     def lora(self, weight: Tensor, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return R A (r, d) and B (V, r), with A = sqrt(S) V^T and B = U sqrt(S)."""
