@@ -25,9 +25,9 @@ from qpabench.models.tiny import load
 from qpabench.records.record import Record
 from qpabench.records.store import RunDirectory
 from qpabench.training.build import build
-from qpabench.training.head import plain_logits
 from qpabench.training.live import features_of
 from qpabench.training.loop import run_cell
+from qpabench.training.plain_head import plain_logits
 
 #: float32 on both sides; relative to the largest logit
 TOLERANCE = 1e-5

@@ -21,10 +21,11 @@ from qpabench.suite.plan import make_plan
 from qpabench.targets.target import Factors
 from qpabench.training.build import Built, build
 from qpabench.training.features import Features, Split
-from qpabench.training.head import fast_loss, plain_loss
+from qpabench.training.head import fast_loss
 from qpabench.training.kept import write_logits
 from qpabench.training.kept_loss import KeptLogits
 from qpabench.training.loop import train
+from qpabench.training.plain_head import plain_loss
 
 TOKENS, WIDTH, VOCABULARY = 511, 576, 49152  # one row of SmolLM2-135M at 512 tokens
 STEPS = 4

@@ -32,7 +32,7 @@ DENSE = "tests/circuits/test_native.py::test_ansatz_probabilities_equal_dense_kr
 TARGETS = (
     Mutant(
         "plain logits that ignore the adapter",
-        "qpabench/training/head.py",
+        "qpabench/training/plain_head.py",
         "logits = logits + factors.low_rank[0] @ factors.low_rank[1].T",
         "pass",
         ("tests/targets/test_lora.py::test_logits_are_those_of_peft",),
@@ -79,7 +79,7 @@ TARGETS = (
     ),
     Mutant(
         "a head that ignores its adapter when training",
-        "qpabench/training/head.py",
+        "qpabench/training/one_pass.py",
         "z.addmm_(u, B[part].T)",
         "pass",
         ("tests/training/test_head.py::test_fast_loss_is_the_plain_loss",),

@@ -10,7 +10,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from qpabench.hooks.entries import LayerShape
 from qpabench.targets.dora import DoraTarget, adapted_norm, row_squares
 from qpabench.targets.options import DoraOptions
-from qpabench.training.head import fast_loss, plain_logits
+from qpabench.training.head import fast_loss
+from qpabench.training.plain_head import plain_logits
 
 RANK, ALPHA, WIDTH, VOCABULARY = 3, 7.0, 24, 301
 #: float32 on both sides; relative to the largest entry of the compared array

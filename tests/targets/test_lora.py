@@ -12,7 +12,8 @@ from qpabench.hooks.entries import LayerShape
 from qpabench.targets.lora import LoraTarget
 from qpabench.targets.options import LoraOptions
 from qpabench.targets.target import dropout
-from qpabench.training.head import fast_loss, plain_logits
+from qpabench.training.head import fast_loss
+from qpabench.training.plain_head import plain_logits
 
 RANK, ALPHA, WIDTH, VOCABULARY = 3, 7.0, 24, 301
 #: float32 on both sides; relative to the largest entry of the compared array

@@ -13,7 +13,9 @@ from torch import Tensor
 from qpabench.targets.target import Factors
 from qpabench.training import exponentials
 from qpabench.training.exponentials import LowRank, whole_rows
-from qpabench.training.head import COMPILED_CHUNK_OUTPUTS, fast_loss, plain_loss, token_nll
+from qpabench.training.head import fast_loss, token_nll
+from qpabench.training.one_pass import COMPILED_CHUNK_OUTPUTS
+from qpabench.training.plain_head import plain_loss
 
 pytest.importorskip("numba")
 

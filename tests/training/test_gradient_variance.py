@@ -25,7 +25,7 @@ from qpabench.training.gradient_variance import (
     loss_gradients,
     random_angles,
 )
-from qpabench.training.head import plain_loss
+from qpabench.training.plain_head import plain_loss
 
 SAME = 1e-9  # float64 on both sides
 SAME_FLOAT32 = 1e-4

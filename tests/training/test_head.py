@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from qpabench.targets.target import Factors
 from qpabench.training.evaluate import row_perplexities
 from qpabench.training.features import Split
-from qpabench.training.head import CHUNK_OUTPUTS, fast_loss, plain_logits, plain_loss, token_nll
+from qpabench.training.head import fast_loss, token_nll
+from qpabench.training.one_pass import CHUNK_OUTPUTS
+from qpabench.training.plain_head import plain_logits, plain_loss
 
 TOKENS, WIDTH, RANK = 9, 6, 3
 OUTPUTS = 2 * CHUNK_OUTPUTS + 117  # three chunks, the last one short

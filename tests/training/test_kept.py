@@ -17,12 +17,13 @@ from qpabench.targets.target import Factors
 from qpabench.training import kept, kept_loss
 from qpabench.training.budget import VARIABLE
 from qpabench.training.features import Features
-from qpabench.training.head import fast_loss, plain_loss, token_nll
+from qpabench.training.head import fast_loss, token_nll
 from qpabench.training.kept import with_kept
 from qpabench.training.kept_loss import KeptFactors, KeptLogits
 from qpabench.training.keys import features_key
 from qpabench.training.live import features_of
 from qpabench.training.loop import Result, run_cell
+from qpabench.training.plain_head import plain_loss
 
 TOKENS, WIDTH, OUTPUTS = 40, 64, 9000
 #: what issue and records ask of the path: float32 beside float64

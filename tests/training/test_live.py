@@ -80,7 +80,7 @@ def test_inner_layers_are_those_of_peft(tmp_path: Path, modules: list[str]) -> N
     test = live.splits["test"]
     rows = test.row < 2
     factors = live.factors(target, test, torch.nonzero(rows).squeeze(1), tensors, None)
-    from qpabench.training.head import plain_logits
+    from qpabench.training.plain_head import plain_logits
 
     found = plain_logits(factors, live.weight, None, None)
     assert test.ids is not None

@@ -9,8 +9,8 @@ from test_head import OUTPUTS, SWITCHES, TOKENS, Layer
 
 from qpabench.targets.target import Factors
 from qpabench.training import online
-from qpabench.training.head import plain_logits, plain_loss
 from qpabench.training.online import online_loss, online_nll, product
+from qpabench.training.plain_head import plain_logits, plain_loss
 
 #: rounding of float64 over some thousand terms
 TOLERANCE = 1e-10
