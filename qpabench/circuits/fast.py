@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qpabench.circuits import chain
 from qpabench.circuits.ansatze import ry
 from qpabench.circuits.circuit import ROTATIONS, Circuit
 from qpabench.circuits.layers import layers, permutation
@@ -51,9 +52,9 @@ def chosen(circuit: Circuit, device: torch.device) -> bool:
     """
     return (
         device.type == "cpu"
-        and circuit.n_qubits <= FASTER_QUBITS
         and os.environ.get("QPABENCH_COMPILED", "1") != "0"
         and _kernels() is not None
+        and (circuit.n_qubits <= FASTER_QUBITS or chain.planned(circuit) is not None)
     )
 
 
@@ -173,6 +174,9 @@ def forward(circuit: Circuit, angles: Float[Tensor, "n_angles"]) -> tuple[Tensor
     Returns:
         The probabilities in float64, and the state for ``gradient``.
     """
+    chained = chain.planned(circuit)
+    if chained is not None:
+        return chain.forward(chained, angles)
     plan = planned(circuit)
     start = plan.state().zero_()
     start[0, 0, 0] = 1
@@ -203,6 +207,9 @@ def gradient(
         state: what ``forward`` returned; kept.
         cotangent: by which the probabilities are weighted.
     """
+    chained = chain.planned(circuit)
+    if chained is not None:
+        return chain.gradient(chained, angles, state, cotangent)
     plan = planned(circuit)
     weights = cotangent.double()[plan.last_inverse].view(plan.blocks, 1, plan.size)
     bra = plan.state()
