@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qpabench.circuits import halves
 from qpabench.circuits.circuit import ROTATIONS, Circuit, cnot_chain
 from qpabench.circuits.layers import layers
 
@@ -42,6 +43,7 @@ class ChainPlan:
     columns: Any
     chains: Any
     angle: Tensor  # (R, N) index into the angles extended by one zero
+    halved: int  # so many layers run on halves, see ``halves``
 
     @property
     def size(self) -> int:
@@ -82,10 +84,11 @@ def planned(circuit: Circuit) -> ChainPlan | None:
         levels=torch.tensor(levels, dtype=torch.long).numpy(),
         tables=_tables(levels, stride, back=False),
         tables_back=_tables(levels, stride, back=True),
-        quads=(torch.arange(1 << (within - 5)) * _loops().QUAD).numpy(),
+        quads=(torch.arange(1 << (max(within, above) - 5)) * _loops().QUAD).numpy(),
         columns=(torch.arange(1 << LEVEL_QUBITS) * _loops().COLUMNS).numpy(),
         chains=torch.tensor([False, *(bool(step.cx) for step in steps)]).numpy(),
         angle=torch.where(angle < 0, circuit.n_angles, angle),
+        halved=halves.layers_on_halves(n_qubits, within, [bool(step.cx) for step in steps[:-1]]),
     )
 
 
@@ -107,8 +110,9 @@ def _prepared(plan: ChainPlan, angles: Tensor) -> Any:
     return _loops().prepare(half.cos().numpy(), half.sin().numpy(), plan.chains)
 
 
-def _spare() -> Any:
-    return torch.empty(2, _loops().COLUMNS << LEVEL_QUBITS, dtype=torch.float64).numpy()
+def _spare(plan: ChainPlan) -> Any:
+    numbers = max(_loops().COLUMNS << LEVEL_QUBITS, 1 << (plan.n_qubits - plan.within))
+    return torch.empty(2, numbers, dtype=torch.float64).numpy()
 
 
 def forward(plan: ChainPlan, angles: Float[Tensor, "n_angles"]) -> tuple[Tensor, Tensor]:
@@ -123,17 +127,22 @@ def forward(plan: ChainPlan, angles: Float[Tensor, "n_angles"]) -> tuple[Tensor,
     """
     loops = _loops()
     tangents, _, _, scales, growths, flips = _prepared(plan, angles)
-    state = torch.zeros(plan.size, dtype=torch.float64)
-    state[0] = 1
+    spare = _spare(plan)
+    if plan.halved:
+        kept = halves.forward(plan, tangents, spare)
+        state = kept[: plan.size]
+    else:
+        state = kept = torch.zeros(plan.size, dtype=torch.float64)
+        state[0] = 1
     loops.forward(
-        state.numpy(), plan.within, plan.stride, plan.levels, plan.tables, plan.quads, plan.columns, _spare(),
-        0, plan.chains, tangents, scales,
+        state.numpy(), plan.within, plan.stride, plan.levels, plan.tables, plan.quads, plan.columns, spare,
+        plan.halved, plan.chains, tangents, scales,
     )  # fmt: skip
     result = torch.empty(1 << plan.n_qubits, dtype=torch.float64)
     loops.probabilities(
         state.numpy(), plan.within, plan.stride, plan.chains[-1], flips, growths[-1], result.numpy()
     )
-    return result, state
+    return result, kept
 
 
 def gradient(
@@ -150,18 +159,17 @@ def gradient(
     loops = _loops()
     tangents, signs, cosines, _, growths, flips = _prepared(plan, angles)
     bra, ket = plan.padded(), torch.empty(plan.size, dtype=torch.float64)
-    weights = cotangent.double().contiguous()
     loops.weighted(
-        state.numpy(), weights.numpy(), plan.within, plan.stride, plan.chains[-1], flips, bra.numpy()
+        state.numpy(), cotangent.double().contiguous().numpy(), plan.within, plan.stride, plan.chains[-1], flips, bra.numpy()
     )
+    spare = _spare(plan)
     sums = torch.zeros(*plan.angle.shape, loops.LANES, dtype=torch.float64)
-    factors, _ = loops.backward(
+    weights, grown = loops.backward(
         state.numpy(), ket.numpy(), bra.numpy(), plan.within, plan.stride, plan.levels, plan.tables_back, plan.quads,
-        plan.columns, _spare(), 0, plan.chains, -tangents, sums.flatten(1).numpy(), growths[-1], cosines,
+        plan.columns, spare, plan.halved, plan.chains, -tangents, sums.flatten(1).numpy(), growths[-1], cosines,
     )  # fmt: skip
-    lanes = torch.arange(loops.LANES)
-    for qubit in range(3):
-        sums[:, plan.n_qubits - 3 + qubit] *= ((lanes >> (2 - qubit)) & 1) * 2 - 1
-    slopes = sums.sum(2) * torch.from_numpy(factors * signs)
+    if plan.halved:
+        halves.backward(plan, state, bra, -tangents, spare, sums, weights, grown * growths[plan.halved - 1], cosines)
+    slopes = sums.sum(2) * torch.from_numpy(weights * signs)
     result = torch.zeros(plan.n_angles + 1, dtype=torch.float64)
     return result.index_add_(0, plan.angle.flatten(), slopes.flatten())[:-1]

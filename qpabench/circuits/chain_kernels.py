@@ -15,7 +15,7 @@ from typing import Any, no_type_check
 import numba
 import numpy as np
 
-from qpabench.circuits.lanes import LANES, add_to, align_stack, both_closer, both_turner, opener, turner, zeros
+from qpabench.circuits.lanes import LANES, adder, align_stack, both_closer, both_turner, opener, turner, zeros
 
 COLUMNS = 16  # numbers of a row in a tile
 QUAD = 32  # numbers in the four vectors of five qubits
@@ -25,16 +25,18 @@ _one, _two, _three = turner(1), turner(2), turner(3)
 _both_one, _both_two, _both_three = both_turner(1), both_turner(2), both_turner(3)
 _open, _open_chain = opener(False), opener(True)
 _close, _close_chain = both_closer(False), both_closer(True)
+_add, _add_lanes = adder(0), adder(3)
 _zeros_1, _zeros_2, _zeros_3, _zeros_5 = zeros(1), zeros(2), zeros(3), zeros(5)
 
 
-def _compiled(function: Any) -> Any:
+def compiled(function: Any) -> Any:
+    """Compile a loop, kept on disk."""
     return numba.njit(cache=True, error_model="numpy")(function)
 
 
-@_compiled
+@compiled
 @no_type_check
-def _parity(number):
+def parity(number):
     odd = 0
     while number:
         odd ^= number & 1
@@ -42,13 +44,13 @@ def _parity(number):
     return odd
 
 
-@_compiled
+@compiled
 @no_type_check
 def _radix(qubits):
     return 2 if qubits == 4 else min(qubits, 3)
 
 
-@_compiled
+@compiled
 @no_type_check
 def prepare(cos, sin, chains):
     """Reduce all angles to |theta| <= pi / 2.
@@ -95,7 +97,7 @@ def prepare(cos, sin, chains):
     return tangents, signs, cosines, scales, growths, flips
 
 
-@_compiled
+@compiled
 @no_type_check
 def _turn_rows(x, x_first, rows, spare, plain, y, y_first, y_step, width, qubits, t, q, ahead):
     """Turn the qubits that a tile's row number stands for."""
@@ -121,7 +123,7 @@ def _turn_rows(x, x_first, rows, spare, plain, y, y_first, y_step, width, qubits
         done += radix
 
 
-@_compiled
+@compiled
 @no_type_check
 def _turn_both_rows(
     k, b, x_first, rows, spare, plain, y, z, y_first, y_step, width, qubits, t, q, ahead, slopes
@@ -148,18 +150,18 @@ def _turn_both_rows(
                     else:
                         one = _both_one(k, b, at, rows, row, step, u, v, to, jump, t, now, ahead, one)
         if radix == 3:
-            add_to(three, slopes, now * 8)
+            _add(three, slopes, now * 8)
         elif radix == 2:
-            add_to(two, slopes, now * 8)
+            _add(two, slopes, now * 8)
         else:
-            add_to(one, slopes, now * 8)
+            _add(one, slopes, now * 8)
         k, b, x_first, rows, ahead = spare_k, spare_b, 0, plain, 0
         done += radix
 
 
-@_compiled
+@compiled
 @no_type_check
-def _turn_block(x, x_first, y, y_first, within, chain, odd, spare, quads, t, q):
+def turn_block(x, x_first, y, y_first, within, chain, odd, spare, quads, t, q):
     """Read a block, after the chain if there is one, turn all its qubits and write it."""
     align_stack()
     flip = odd << (within - 4)
@@ -172,9 +174,9 @@ def _turn_block(x, x_first, y, y_first, within, chain, odd, spare, quads, t, q):
     _turn_rows(spare, 0, quads, spare, quads, y, y_first, QUAD, QUAD, within - 5, t, q, 0)
 
 
-@_compiled
+@compiled
 @no_type_check
-def _turn_both_block(k, b, y, z, first, within, chain, odd, spare, quads, t, q, slopes):
+def turn_both_block(k, b, y, z, first, within, chain, odd, spare, quads, t, q, slopes):
     """Turn all qubits of a block of both states, and write it as it was before the chain."""
     align_stack()
     flip = odd << (within - 4)
@@ -190,10 +192,10 @@ def _turn_both_block(k, b, y, z, first, within, chain, odd, spare, quads, t, q, 
             sums = _close_chain(u, v, quad * 8, y, z, first, target, t, last, sums)
         else:
             sums = _close(u, v, quad * 8, y, z, first, quad, t, last, sums)
-    add_to(sums, slopes, last * 8)
+    _add_lanes(sums, slopes, last * 8)
 
 
-@_compiled
+@compiled
 @no_type_check
 def forward(state, within, stride, levels, tables, quads, columns, spare, begin, chains, tangents, scales):
     """Turn the layers from ``begin`` on.
@@ -217,13 +219,13 @@ def forward(state, within, stride, levels, tables, quads, columns, spare, begin,
         t, chain, q = tangents[r], chains[r], n - within
         for block in range(1 << q):
             first = block * stride
-            _turn_block(state, first, state, first, within, chain, _parity(block), spare[0], quads, t, q)
+            turn_block(state, first, state, first, within, chain, parity(block), spare[0], quads, t, q)
         below = stride
         for level in range(levels.shape[0] - 1, -1, -1):
             qubits = levels[level]
             q -= qubits
             for outer in range(1 << q):
-                rows = tables[level, 1 + _parity(outer) if chain else 0]
+                rows = tables[level, 1 + parity(outer) if chain else 0]
                 for first in range(outer * (below << qubits), outer * (below << qubits) + below, COLUMNS):
                     _turn_rows(
                         state, first, rows, spare[0], columns, state, first, below, COLUMNS, qubits, t, q, COLUMNS
@@ -234,7 +236,7 @@ def forward(state, within, stride, levels, tables, quads, columns, spare, begin,
                 state[i] *= scales[r]
 
 
-@_compiled
+@compiled
 @no_type_check
 def backward(
     kept, ket, bra, within, stride, levels, tables, quads, columns, spare, begin, chains, tangents, sums, growth, cosines
@@ -246,7 +248,7 @@ def backward(
         ket: room for it.
         bra: the final bra; changed.
         within: these as in ``forward``, but for ``tables``, which lead back, and ``tangents``, of negative angles.
-        sums: (R, N, 8) becomes the slopes before they are weighted, signed lanes of the last three qubits.
+        sums: (R, N, 8) to which the slopes are added before they are weighted.
         growth: of both states, and
         cosines: (R, N) left out.
 
@@ -263,7 +265,7 @@ def backward(
             qubits = levels[level]
             below = whole >> qubits
             for outer in range(1 << q):
-                rows = tables[level, 1 + _parity(outer) if after else 0]
+                rows = tables[level, 1 + parity(outer) if after else 0]
                 for first in range(outer * whole, outer * whole + below, COLUMNS):
                     _turn_both_rows(
                         k, bra, first, rows, spare, columns, ket, bra, first, below, COLUMNS, qubits, t, q, COLUMNS,
@@ -273,7 +275,7 @@ def backward(
             q += qubits
         for block in range(1 << q):
             first = block * stride
-            _turn_both_block(
+            turn_both_block(
                 k, bra, ket, bra, first, within, chains[r], block & 1, spare, quads, t, q, total
             )
         k = ket
@@ -288,7 +290,7 @@ def backward(
     return weights, growth
 
 
-@_compiled
+@compiled
 @no_type_check
 def probabilities(state, within, stride, chain, flips, growth, result):
     """Square the amplitudes of the state after the last chain."""
@@ -303,7 +305,7 @@ def probabilities(state, within, stride, chain, flips, growth, result):
             result[(block << within) + j] = value * value * factor
 
 
-@_compiled
+@compiled
 @no_type_check
 def weighted(state, weights, within, stride, chain, flips, bra):
     """Write the derivative with respect to the state before the last chain."""

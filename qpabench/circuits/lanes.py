@@ -104,12 +104,15 @@ def _turn(builder: Any, states: Sequence[list[Any]], angles: Sequence[Any], sums
                 rows[i], rows[i + step] = _minus(builder, a, t, b), _plus(builder, b, t, a)
 
 
+def _signs(qubit: int) -> Any:
+    bit = LANES >> (qubit + 1)
+    return ir.Constant(_VECTOR, [1.0 if lane & bit else -1.0 for lane in range(LANES)])
+
+
 def _turn_lanes(builder: Any, states: Sequence[list[Any]], angles: Sequence[Any], sums: list[Any]) -> None:
-    """Do the same with the three qubits within a vector; a sum's lanes have the sign of the qubit's bit."""
+    """Do the same with the three qubits within a vector; a sum's lanes lack their signs."""
     for qubit, t in enumerate(angles):
-        bit = LANES >> (qubit + 1)
-        signs = ir.Constant(_VECTOR, [1.0 if lane & bit else -1.0 for lane in range(LANES)])
-        signed = builder.fmul(t, signs)
+        bit, signed = LANES >> (qubit + 1), builder.fmul(t, _signs(qubit))
         for i in range(len(states[0])):
             swapped = [_shuffled(builder, rows[i], [lane ^ bit for lane in range(LANES)]) for rows in states]
             if len(states) == 2:
@@ -265,18 +268,28 @@ def zeros(count: int) -> Any:
     return make
 
 
-@intrinsic  # type: ignore[misc]
-def add_to(typing, sums, array, first):  # type: ignore
-    """Add vectors to as many rows of eight numbers."""
+def adder(within: int) -> Any:
+    """Return a function that adds vectors to as many rows of eight numbers.
 
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        memory = _Memory(context, builder, signature.args[1], args[1])
-        for i, total in enumerate(cgutils.unpack_tuple(builder, args[0], sums.count)):
-            place = builder.add(args[2], _WORD(i * LANES))
-            memory.store(builder.fadd(memory.load(place), total), place)
-        return context.get_dummy_value()
+    Args:
+        within: so many of the last vectors are sums of qubits within a vector, and get their signs.
+    """
 
-    return types.void(sums, array, types.int64), code
+    @intrinsic  # type: ignore[misc]
+    def add(typing, sums, array, first):  # type: ignore
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            memory = _Memory(context, builder, signature.args[1], args[1])
+            for i, total in enumerate(cgutils.unpack_tuple(builder, args[0], sums.count)):
+                qubit = i - (sums.count - within)
+                if qubit >= 0:
+                    total = builder.fmul(total, _signs(qubit))
+                place = builder.add(args[2], _WORD(i * LANES))
+                memory.store(builder.fadd(memory.load(place), total), place)
+            return context.get_dummy_value()
+
+        return types.void(sums, array, types.int64), code
+
+    return add
 
 
 @intrinsic  # type: ignore[misc]
