@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap, os
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from types import ModuleType
@@ -41,9 +42,11 @@ class ChainPlan:
     tables_back: Any
     quads: Any
     columns: Any
+    order: Any
     chains: Any
     angle: Tensor  # (R, N) index into the angles extended by one zero
     halved: int  # so many layers run on halves, see ``halves``
+    rooms: list[Tensor]
 
     @property
     def size(self) -> int:
@@ -75,6 +78,7 @@ def planned(circuit: Circuit) -> ChainPlan | None:
     stride = (1 << within) + (PADDING if above else 0)
     count = -(-above // LEVEL_QUBITS)
     levels = [above // count + (level < above % count) for level in range(count)]
+    place = torch.arange(1 << within)
     angle = torch.tensor([step.angles for step in steps]).reshape(len(steps), n_qubits)
     return ChainPlan(
         n_qubits=n_qubits,
@@ -86,10 +90,22 @@ def planned(circuit: Circuit) -> ChainPlan | None:
         tables_back=_tables(levels, stride, back=True),
         quads=(torch.arange(1 << (max(within, above) - 5)) * _loops().QUAD).numpy(),
         columns=(torch.arange(1 << LEVEL_QUBITS) * _loops().COLUMNS).numpy(),
+        order=((place ^ (place >> 1)) if steps[-1].cx else place).to(torch.int32).numpy().view("uint32"),
         chains=torch.tensor([False, *(bool(step.cx) for step in steps)]).numpy(),
         angle=torch.where(angle < 0, circuit.n_angles, angle),
         halved=halves.layers_on_halves(n_qubits, within, [bool(step.cx) for step in steps[:-1]]),
+        rooms=[],
     )
+
+
+def _room(numbers: int) -> Tensor:
+    if os.environ.get("HUGE") and numbers >= 1<<18:
+        place = mmap.mmap(-1, numbers * 8 + (2<<20))
+        place.madvise(mmap.MADV_HUGEPAGE)
+        whole = torch.frombuffer(place, dtype=torch.float64)
+        skip = (-whole.data_ptr() % (2<<20)) // 8
+        return whole[skip : skip + numbers].zero_()
+    return torch.zeros(numbers, dtype=torch.float64)
 
 
 def _tables(levels: list[int], stride: int, *, back: bool) -> Any:
@@ -140,7 +156,7 @@ def forward(plan: ChainPlan, angles: Float[Tensor, "n_angles"]) -> tuple[Tensor,
     )  # fmt: skip
     result = torch.empty(1 << plan.n_qubits, dtype=torch.float64)
     loops.probabilities(
-        state.numpy(), plan.within, plan.stride, plan.chains[-1], flips, growths[-1], result.numpy()
+        state.numpy(), plan.within, plan.stride, plan.order, flips, plan.chains[-1], growths[-1], result.numpy()
     )
     return result, kept
 
@@ -158,9 +174,14 @@ def gradient(
     """
     loops = _loops()
     tangents, signs, cosines, _, growths, flips = _prepared(plan, angles)
-    bra, ket = plan.padded(), torch.empty(plan.size, dtype=torch.float64)
+    try:
+        room = plan.rooms.pop()
+    except IndexError:
+        room = _room(2 * plan.size)
+    ket, bra = room.split(plan.size)
     loops.weighted(
-        state.numpy(), cotangent.double().contiguous().numpy(), plan.within, plan.stride, plan.chains[-1], flips, bra.numpy()
+        state.numpy(), plan.within, plan.stride, plan.order, flips, plan.chains[-1],
+        cotangent.double().contiguous().numpy(), bra.numpy(),
     )
     spare = _spare(plan)
     sums = torch.zeros(*plan.angle.shape, loops.LANES, dtype=torch.float64)
@@ -170,6 +191,7 @@ def gradient(
     )  # fmt: skip
     if plan.halved:
         halves.backward(plan, state, bra, -tangents, spare, sums, weights, grown * growths[plan.halved - 1], cosines)
+    plan.rooms.append(room)
     slopes = sums.sum(2) * torch.from_numpy(weights * signs)
     result = torch.zeros(plan.n_angles + 1, dtype=torch.float64)
     return result.index_add_(0, plan.angle.flatten(), slopes.flatten())[:-1]

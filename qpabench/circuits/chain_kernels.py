@@ -197,6 +197,28 @@ def turn_both_block(k, b, y, z, first, within, chain, odd, spare, quads, t, q, s
 
 @compiled
 @no_type_check
+def _turn_tiles(x, outer, below, qubits, table, chain, columns, spare, t, q):
+    """Turn the qubits of a level below an outer index."""
+    rows = table[1 + parity(outer) if chain else 0]
+    start = outer * (below << qubits)
+    for first in range(start, start + below, COLUMNS):
+        _turn_rows(x, first, rows, spare, columns, x, first, below, COLUMNS, qubits, t, q, COLUMNS)
+
+
+@compiled
+@no_type_check
+def _turn_both_tiles(k, b, y, outer, below, qubits, table, chain, columns, spare, t, q, slopes):
+    """Do the same with the bra, changed, and a ket, written to y."""
+    rows = table[1 + parity(outer) if chain else 0]
+    start = outer * (below << qubits)
+    for first in range(start, start + below, COLUMNS):
+        _turn_both_rows(
+            k, b, first, rows, spare, columns, y, b, first, below, COLUMNS, qubits, t, q, COLUMNS, slopes
+        )
+
+
+@compiled
+@no_type_check
 def forward(state, within, stride, levels, tables, quads, columns, spare, begin, chains, tangents, scales):
     """Turn the layers from ``begin`` on.
 
@@ -214,23 +236,24 @@ def forward(state, within, stride, levels, tables, quads, columns, spare, begin,
         tangents: (R, N).
         scales: (R,).
     """
-    n = tangents.shape[1]
+    n, last = tangents.shape[1], levels.shape[0] - 1
+    inner = levels[last] if last >= 0 else 0  # with these qubits blocks stay in a second-level cache
     for r in range(begin, tangents.shape[0]):
-        t, chain, q = tangents[r], chains[r], n - within
-        for block in range(1 << q):
-            first = block * stride
-            turn_block(state, first, state, first, within, chain, parity(block), spare[0], quads, t, q)
-        below = stride
-        for level in range(levels.shape[0] - 1, -1, -1):
-            qubits = levels[level]
-            q -= qubits
+        t, chain, q, below = tangents[r], chains[r], n - within - inner, stride
+        for outer in range(1 << q):
+            for block in range(outer << inner, (outer + 1) << inner):
+                first = block * stride
+                turn_block(
+                    state, first, state, first, within, chain, parity(block), spare[0], quads, t, q + inner
+                )
+            if inner:
+                _turn_tiles(state, outer, below, inner, tables[last], chain, columns, spare[0], t, q)
+        below <<= inner
+        for level in range(last - 1, -1, -1):
+            q -= levels[level]
             for outer in range(1 << q):
-                rows = tables[level, 1 + parity(outer) if chain else 0]
-                for first in range(outer * (below << qubits), outer * (below << qubits) + below, COLUMNS):
-                    _turn_rows(
-                        state, first, rows, spare[0], columns, state, first, below, COLUMNS, qubits, t, q, COLUMNS
-                    )  # fmt: skip
-            below <<= qubits
+                _turn_tiles(state, outer, below, levels[level], tables[level], chain, columns, spare[0], t, q)
+            below <<= levels[level]
         if scales[r] != 1:
             for i in range(state.shape[0]):
                 state[i] *= scales[r]
@@ -255,30 +278,32 @@ def backward(
     Returns:
         (R, N) weights of the sums; how much the bra has grown.
     """
-    n = tangents.shape[1]
+    n, last = tangents.shape[1], levels.shape[0] - 1
+    inner = levels[last] if last >= 0 else 0
     weights = np.zeros(tangents.shape)
-    k = kept
     for r in range(tangents.shape[0] - 1, begin - 1, -1):
-        t, total, q, whole = tangents[r], sums[r], 0, stride << (n - within)
-        after = r + 1 < tangents.shape[0] and chains[r + 1]
-        for level in range(levels.shape[0]):
-            qubits = levels[level]
-            below = whole >> qubits
+        t, total, q, below = tangents[r], sums[r], 0, stride << (n - within)
+        after, k = r + 1 < tangents.shape[0] and chains[r + 1], kept if r + 1 == tangents.shape[0] else ket
+        for level in range(last):
+            below >>= levels[level]
             for outer in range(1 << q):
-                rows = tables[level, 1 + parity(outer) if after else 0]
-                for first in range(outer * whole, outer * whole + below, COLUMNS):
-                    _turn_both_rows(
-                        k, bra, first, rows, spare, columns, ket, bra, first, below, COLUMNS, qubits, t, q, COLUMNS,
-                        total,
-                    )  # fmt: skip
-            whole, k = below, ket
-            q += qubits
-        for block in range(1 << q):
-            first = block * stride
-            turn_both_block(
-                k, bra, ket, bra, first, within, chains[r], block & 1, spare, quads, t, q, total
-            )
-        k = ket
+                _turn_both_tiles(
+                    k, bra, ket, outer, below, levels[level], tables[level], after, columns, spare, t, q, total
+                )
+            k = ket
+            q += levels[level]
+        for outer in range(1 << q):
+            source = k
+            if inner:
+                _turn_both_tiles(
+                    k, bra, ket, outer, stride, inner, tables[last], after, columns, spare, t, q, total
+                )
+                source = ket
+            for block in range(outer << inner, (outer + 1) << inner):
+                first, odd = block * stride, block & 1
+                turn_both_block(
+                    source, bra, ket, bra, first, within, chains[r], odd, spare, quads, t, q + inner, total
+                )
         for q in range(n):
             weights[r, q] = 0.5 / growth / growth
             growth /= cosines[r, q]
@@ -292,28 +317,46 @@ def backward(
 
 @compiled
 @no_type_check
-def probabilities(state, within, stride, chain, flips, growth, result):
-    """Square the amplitudes of the state after the last chain."""
-    size = 1 << within
-    factor = 1 / growth / growth
+def probabilities(state, within, stride, order, flips, chain, growth, result):
+    """Square the amplitudes of the state after the last chain.
+
+    Args:
+        state: before it.
+        within: as in ``forward``, and stride.
+        order: (2**within,) unsigned: where the chain reads within a block.
+        flips: bits of the index to flip afterwards.
+        chain: whether there is a chain.
+        growth: of the state.
+        result: (2**N,) room for the probabilities.
+    """
+    size, factor = 1 << within, 1 / growth / growth
     for block in range(result.shape[0] >> within):
-        m = (block << within) ^ flips
-        place = m ^ (m >> 1) if chain else m
-        first, low = (place >> within) * stride, place & (size - 1)
+        first, low = _place(block, flips, within, stride, chain)
+        source, into = state[first : first + size], result[block << within : (block + 1) << within]
         for j in range(size):
-            value = state[first + ((j ^ (j >> 1) if chain else j) ^ low)]
-            result[(block << within) + j] = value * value * factor
+            into[j] = source[order[j] ^ low] ** 2 * factor
 
 
 @compiled
 @no_type_check
-def weighted(state, weights, within, stride, chain, flips, bra):
-    """Write the derivative with respect to the state before the last chain."""
+def weighted(state, within, stride, order, flips, chain, weights, bra):
+    """Write the derivative of the weighted probabilities with respect to the state before the last chain."""
     size = 1 << within
     for block in range(weights.shape[0] >> within):
-        m = (block << within) ^ flips
-        place = m ^ (m >> 1) if chain else m
-        first, low = (place >> within) * stride, place & (size - 1)
+        first, low = _place(block, flips, within, stride, chain)
+        source, into = state[first : first + size], bra[first : first + size]
+        factors = weights[block << within : (block + 1) << within]
         for j in range(size):
-            at = first + ((j ^ (j >> 1) if chain else j) ^ low)
-            bra[at] = 2 * weights[(block << within) + j] * state[at]
+            into[order[j] ^ low] = factors[j]
+        for i in range(size):
+            into[i] *= 2 * source[i]
+
+
+@compiled
+@no_type_check
+def _place(block, flips, within, stride, chain):
+    """Return where a block is read, and the bits to flip within."""
+    place = (block << within) ^ flips
+    if chain:
+        place ^= place >> 1
+    return (place >> within) * stride, np.uint32(place & ((1 << within) - 1))
