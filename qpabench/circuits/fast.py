@@ -1,5 +1,6 @@
 """The compiled path of the native state vector: which circuits take it, and the tables that its loops read.
 
+Circuits of RY rotations and CNOT chains have loops of their own, see ``chain``; here are those for the rest.
 The mathematics is that of ``qpabench.circuits.native``: real amplitudes where the circuit has RY rotations
 only, adjoint differentiation on the way back, both states uncomputed, memory O(2**N) at any depth.
 """
@@ -16,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qpabench.circuits import chain
+from qpabench.circuits import chain, halves
 from qpabench.circuits.ansatze import ry
 from qpabench.circuits.circuit import ROTATIONS, Circuit
 from qpabench.circuits.layers import layers, permutation
@@ -24,7 +25,7 @@ from qpabench.circuits.layers import layers, permutation
 BLOCK_QUBITS = 10  # two states of this size, each read and written, fit a first-level cache of 32 KiB
 SINGLE_BLOCK_QUBITS = 12  # so many are quicker in one block than in tiles and blocks
 CACHE_LINE = 8  # numbers of 8 bytes
-FASTER_QUBITS = 13  # beyond, the matrix products of the torch path are as quick
+FASTER_QUBITS = 15  # beyond, the matrix products of the torch path are as quick, but for ``chain``
 
 
 @cache
@@ -60,11 +61,12 @@ def chosen(circuit: Circuit, device: torch.device) -> bool:
 
 def warm_up() -> None:
     """Load the loops, or compile them if this installation never did; quick where they aren't used."""
-    circuit = ry(2, 1)
-    angles = torch.zeros(circuit.n_angles, dtype=torch.float64)
-    if chosen(circuit, angles.device):
-        probabilities, state = forward(circuit, angles)
-        gradient(circuit, angles, state, probabilities)
+    for n_qubits in (2, halves.FEWEST_QUBITS):
+        circuit = ry(n_qubits, 1)
+        angles = torch.zeros(circuit.n_angles, dtype=torch.float64)
+        if chosen(circuit, angles.device):
+            probabilities, state = forward(circuit, angles)
+            gradient(circuit, angles, state, probabilities)
 
 
 @dataclass(frozen=True)

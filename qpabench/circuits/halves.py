@@ -50,62 +50,65 @@ def layers_on_halves(n_qubits: int, within: int, chained: Sequence[bool]) -> int
     return count
 
 
-def _halves(plan: ChainPlan, kept: Tensor) -> tuple[Tensor, Tensor]:
-    terms, above = 1 << (plan.halved - 1), plan.n_qubits - plan.within
-    left, right = kept[plan.size :].split([terms << above, terms << plan.within])
+def _halves(plan: ChainPlan, state: Tensor) -> tuple[Tensor, Tensor]:
+    terms = 1 << (plan.halved - 1)
+    left, right = state[plan.size :].split([terms << plan.above, terms << plan.within])
     return left.view(terms, -1), right.view(terms, -1)
 
 
 def _odd(plan: ChainPlan) -> Any:
-    rows = torch.arange(1 << (plan.n_qubits - plan.within))
+    """Return which numbers of the left half have an odd count of set bits."""
+    rows = torch.arange(1 << plan.above)
     odd = torch.zeros_like(rows)
-    for qubit in range(plan.n_qubits - plan.within):
+    for qubit in range(plan.above):
         odd ^= (rows >> qubit) & 1
     return odd.bool().numpy()
 
 
 def forward(plan: ChainPlan, tangents: Any, spare: Any) -> Tensor:
-    """Return the state after these layers, and behind it both halves."""
+    """Return the state after these layers, and behind it both halves.
+
+    Args:
+        plan: of the circuit.
+        tangents: these as in ``halves_kernels``.
+        spare: likewise.
+    """
     terms = 1 << (plan.halved - 1)
-    more = (terms << (plan.n_qubits - plan.within)) + (terms << plan.within)
-    kept = torch.empty(plan.size + more, dtype=torch.float64)
-    left, right = _halves(plan, kept)
-    for half in (left, right):
-        half[0] = 0
-        half[0, 0] = 1
+    state = torch.zeros(plan.size + (terms << plan.above) + (terms << plan.within), dtype=torch.float64)
+    left, right = _halves(plan, state)
+    left[0, 0] = right[0, 0] = 1
+    quads = plan.layout[-2]
     _loops().forward(
-        left.view(-1).numpy(), right.view(-1).numpy(), _odd(plan), plan.halved, tangents, plan.quads, spare
+        left.view(-1).numpy(), right.view(-1).numpy(), _odd(plan), plan.halved, tangents, quads, spare
     )
-    state = kept[: plan.size].view(-1, plan.stride)
-    state[:, 1 << plan.within :] = 0
-    torch.mm(left.T, right, out=state[:, : 1 << plan.within])
-    return kept
+    torch.mm(left.T, right, out=plan.blocks(state))
+    return state
 
 
 def backward(
-    plan: ChainPlan, kept: Tensor, bra: Tensor, tangents: Any, spare: Any, sums: Tensor, weights: Any, growth: float,
-    cosines: Any,
+    plan: ChainPlan, state: Tensor, bra: Tensor, tangents: Any, spare: Any, sums: Tensor, weights: Any,
+    growth: float, cosines: Any,
 ) -> None:  # fmt: skip
     """Write the slopes of these layers.
 
     Args:
         plan: of the circuit.
-        kept: what ``forward`` returned.
-        bra: the derivative with respect to the state.
+        state: what ``forward`` returned; of it, the halves.
+        bra: the derivative with respect to the state after these layers.
         tangents: these as in ``halves_kernels``.
+        spare: likewise.
+        sums: likewise.
+        weights: likewise.
+        growth: likewise.
+        cosines: likewise.
     """
-    left, right = (half.clone() for half in _halves(plan, kept))
-    rows = torch.arange(left.shape[1])
-    if plan.halved < len(plan.chains) - 1 and plan.chains[plan.halved]:
-        rows ^= rows >> 1  # the way back leaves blocks in the order that the chain makes
-    bra = bra.view(-1, plan.stride)[:, : 1 << plan.within]
-    left_bra = torch.empty_like(left)
-    left_bra[:, rows] = torch.mm(right, bra.T)
-    right_bra = torch.mm(left[:, rows], bra)
+    left, right = (half.clone() for half in _halves(plan, state))
+    blocks = plan.blocks(bra)
+    left_bra, right_bra = torch.mm(blocks, right.T).T.contiguous(), torch.mm(left, blocks)
     kets, bras = [
         tuple(half.view(-1).numpy() for half in both) for both in ((left, right), (left_bra, right_bra))
     ]
     _loops().backward(
-        kets, bras, _odd(plan), plan.halved, tangents, plan.quads, spare, sums.flatten(1).numpy(), weights, growth,
-        cosines,
+        kets, bras, _odd(plan), plan.halved, tangents, plan.layout[-2], spare, sums.flatten(1).numpy(),
+        weights, growth, cosines,
     )  # fmt: skip

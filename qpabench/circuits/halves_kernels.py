@@ -1,10 +1,12 @@
 """Compiled loops for the two halves of a register; ``qpabench.circuits.halves`` says what they are."""
 
+# numba: with tiles.py ee9f1e60bba9e189
+
 from __future__ import annotations
 
 from typing import no_type_check
 
-from qpabench.circuits.chain_kernels import compiled, turn_block, turn_both_block
+from qpabench.circuits.tiles import compiled, turn_block, turn_both_block
 
 
 @compiled
@@ -71,7 +73,19 @@ def backward(kets, bras, odd, n_layers, tangents, quads, spare, sums, weights, g
                 left, left_bra, left, left_bra, row * size, above, r > 0, 0, spare, quads, t, 0, sums[r]
             )
             turn_both_block(
-                right, right_bra, right, right_bra, first, within, r > 0, flip, spare, quads, t, above, sums[r]
+                right,
+                right_bra,
+                right,
+                right_bra,
+                first,
+                within,
+                r > 0,
+                flip,
+                spare,
+                quads,
+                t,
+                above,
+                sums[r],
             )
         for i in range(half * size):
             if odd[i & (size - 1)]:

@@ -1,79 +1,91 @@
-"""Vectors of eight numbers for numba: what its loops can't say of vector instructions, and no more.
+"""Vectors of eight numbers for numba: the vector instructions that its loops can't ask for, and no more.
 
-``turned`` is made for a radix 2**r: it reads 2**r vectors, turns r qubits while they are in registers, and
-writes them. A rotation is [[1, -t], [t, 1]], t = tan(theta / 2): whoever calls knows the cosine left out.
+Each function reads a few vectors, turns the qubits that tell them apart while they are in registers, and
+writes them. A rotation is [[1, -t], [t, 1]], t = tan(theta / 2). Functions for both states, ket and bra, also
+return sums of bra_1 ket_0 - bra_0 ket_1 of each qubit from just before its turn; their tangents are those of
+the way back, negative. Places are counted in numbers; arrays have one dimension.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, no_type_check
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core.datamodel import models, register_default
-from numba.extending import intrinsic
+from numba.extending import intrinsic, models, register_model
 
 LANES = 8
-_DOUBLE = ir.DoubleType()
-_VECTOR = ir.VectorType(_DOUBLE, LANES)
+_VECTOR = ir.VectorType(ir.DoubleType(), LANES)
+_INT = ir.IntType(32)
 _WORD = ir.IntType(64)
 _FUSED = ("contract",)  # a * b + c may be rounded once
+_QUAD = 4  # vectors that the five least significant qubits tell apart, three of them by lane
 
 
 class _Vector(types.Type):
-    def __init__(self) -> None:
-        super().__init__(name="float64x8")
+    pass
 
 
-vector = _Vector()
-
-
-@register_default(_Vector)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, manager: Any, kind: Any) -> None:
+@register_model(_Vector)
+class _VectorModel(models.PrimitiveModel):
+    @no_type_check
+    def __init__(self, manager, kind):
         super().__init__(manager, kind, _VECTOR)
 
 
+_vector = _Vector(name="float64x8")
+
+
 class _Memory:
-    """The numbers of a one-dimensional array, by vector."""
+    """The numbers of an array, by vector."""
 
     def __init__(self, context: Any, builder: Any, kind: Any, array: Any) -> None:
         self.builder = builder
         self.data = context.make_array(kind)(context, builder, array).data
 
-    def at(self, index: Any) -> Any:
-        place = self.builder.gep(self.data, [index], inbounds=True)
-        return self.builder.bitcast(place, _VECTOR.as_pointer())
+    def _at(self, place: Any, kind: Any) -> Any:
+        return self.builder.bitcast(self.builder.gep(self.data, [place]), kind.as_pointer())
 
-    def load(self, index: Any) -> Any:
-        return self.builder.load(self.at(index), align=8)
+    def load(self, place: Any) -> Any:
+        return self.builder.load(self._at(place, _VECTOR), align=8)
 
-    def store(self, value: Any, index: Any) -> None:
-        self.builder.store(value, self.at(index), align=8)
+    def store(self, value: Any, place: Any) -> None:
+        self.builder.store(value, self._at(place, _VECTOR), align=8)
 
-    def fetch(self, index: Any) -> None:
-        """Ask for a vector that will be read soon."""
-        prefetch = self.builder.module.declare_intrinsic("llvm.prefetch", [ir.IntType(8).as_pointer()], ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()] + [ir.IntType(32)] * 3))
-        place = self.builder.gep(self.data, [index])
-        place = self.builder.bitcast(place, ir.IntType(8).as_pointer())
-        self.builder.call(prefetch, [place, *(ir.IntType(32)(each) for each in (0, 3, 1))])
+    def fetch(self, place: Any) -> None:
+        """Say that a vector will be read soon; it may lie behind the array's end."""
+        byte = ir.IntType(8)
+        kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), _INT, _INT, _INT])
+        function = self.builder.module.declare_intrinsic("llvm.prefetch", [byte.as_pointer()], kind)
+        self.builder.call(function, [self._at(place, byte), _INT(0), _INT(3), _INT(1)])
 
-    def number(self, index: Any) -> Any:
-        """Read one number of a table, which nothing writes while the caller runs: it may stay in a register."""
-        number = self.builder.load(self.builder.gep(self.data, [index], inbounds=True))
+    def number(self, place: Any) -> Any:
+        """Read one number of a table, which no loop writes: it may stay in a register."""
+        number = self.builder.load(self.builder.gep(self.data, [place]))
         number.set_metadata("invariant.load", self.builder.module.add_metadata([]))
         return number
 
+    def tangents(self, first: Any, count: int) -> list[Any]:
+        """Read numbers, each into all lanes of a vector."""
+        result = []
+        for place in _apart(self.builder, first, _WORD(1), count):
+            nothing = ir.Constant(_VECTOR, ir.Undefined)
+            one = self.builder.insert_element(nothing, self.number(place), _INT(0))
+            result.append(_shuffled(self.builder, one, [0] * LANES))
+        return result
 
-def _splat(builder: Any, number: Any) -> Any:
-    one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), number, ir.IntType(32)(0))
-    return _shuffled(builder, one, [0] * LANES)
+
+def _memories(context: Any, builder: Any, signature: Any, args: Any, *which: int) -> list[_Memory]:
+    return [_Memory(context, builder, signature.args[i], args[i]) for i in which]
+
+
+def _apart(builder: Any, first: Any, step: Any, count: int) -> list[Any]:
+    return [builder.add(first, builder.mul(step, _WORD(i))) for i in range(count)]
 
 
 def _shuffled(builder: Any, value: Any, lanes: Sequence[int]) -> Any:
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(lanes))
-    return builder.shuffle_vector(value, value, mask)
+    return builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(_INT, LANES), list(lanes)))
 
 
 def _plus(builder: Any, c: Any, a: Any, b: Any) -> Any:
@@ -84,18 +96,14 @@ def _minus(builder: Any, c: Any, a: Any, b: Any) -> Any:
     return builder.fsub(c, builder.fmul(a, b, flags=_FUSED), flags=_FUSED)
 
 
-def _turn(builder: Any, states: Sequence[list[Any]], angles: Sequence[Any], sums: list[Any]) -> None:
-    """Turn qubits one after the other, of which the first stands for the highest bit of the row number.
-
-    Of two states, ket and bra, each qubit's bra_1 ket_0 - bra_0 ket_1 from just before its turn is added to
-    its sum.
-    """
-    for qubit, t in enumerate(angles):
+def _turn(builder: Any, states: Sequence[list[Any]], tangents: Sequence[Any], sums: list[Any]) -> None:
+    """Turn qubits one after the other, the first of which stands for the highest bit of the row number."""
+    for qubit, t in enumerate(tangents):
         step = len(states[0]) >> (qubit + 1)
         for i in range(len(states[0])):
             if i & step:
                 continue
-            if len(states) == 2:
+            if sums:
                 kets, bras = states
                 sums[qubit] = _plus(builder, sums[qubit], bras[i + step], kets[i])
                 sums[qubit] = _minus(builder, sums[qubit], bras[i], kets[i + step])
@@ -109,147 +117,145 @@ def _signs(qubit: int) -> Any:
     return ir.Constant(_VECTOR, [1.0 if lane & bit else -1.0 for lane in range(LANES)])
 
 
-def _turn_lanes(builder: Any, states: Sequence[list[Any]], angles: Sequence[Any], sums: list[Any]) -> None:
-    """Do the same with the three qubits within a vector; a sum's lanes lack their signs."""
-    for qubit, t in enumerate(angles):
+def _turn_lanes(builder: Any, states: Sequence[list[Any]], tangents: Sequence[Any], sums: list[Any]) -> None:
+    """Do the same with the three qubits within a vector; the lanes of their sums lack their signs."""
+    for qubit, t in enumerate(tangents):
         bit, signed = LANES >> (qubit + 1), builder.fmul(t, _signs(qubit))
         for i in range(len(states[0])):
             swapped = [_shuffled(builder, rows[i], [lane ^ bit for lane in range(LANES)]) for rows in states]
-            if len(states) == 2:
+            if sums:
                 sums[qubit] = _plus(builder, sums[qubit], states[1][i], swapped[0])
             for rows, other in zip(states, swapped, strict=True):
                 rows[i] = _plus(builder, rows[i], signed, other)
 
 
-def _grey(number: int) -> int:
+def _gray(number: int) -> int:
     return number ^ (number >> 1)
 
 
-def _tangents(builder: Any, memory: _Memory, first: Any, count: int) -> list[Any]:
-    places = [builder.add(first, _WORD(i)) for i in range(count)]
-    return [_splat(builder, memory.number(place)) for place in places]
-
-
-def _apart(builder: Any, first: Any, step: Any, count: int) -> list[Any]:
-    return [builder.add(first, builder.mul(step, _WORD(i))) for i in range(count)]
+def _sent(row: int) -> list[int]:
+    """Return by which lanes the CNOT chain makes a vector of a quad from one before it."""
+    return [_gray(lane) ^ (row & 1) << 2 for lane in range(LANES)]
 
 
 def turner(qubits: int) -> Any:
     """Return a function that turns so many qubits (1 to 3) of one state.
 
-    It reads x at column + rows[first], column + rows[first + step] ... and writes y[y_first], y[y_first +
-    y_step] ...; the angles are tangents[qubit], tangents[qubit + 1] ...
+    It reads x at x_column + x_rows[row] for the rows first, first + step ..., fetches what lies ``ahead`` of
+    these, and writes y at y_column + y_rows[row]; the tangents are t[qubit], t[qubit + 1] ...
     """
 
-    @intrinsic  # type: ignore[misc]
-    def turn(typing, x, column, rows, first, step, y, y_first, y_step, tangents, qubit, ahead):  # type: ignore
+    @intrinsic
+    @no_type_check
+    def turn(typing, x, x_column, x_rows, y, y_column, y_rows, first, step, t, qubit, ahead):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, rows, y, t = (_Memory(context, builder, signature.args[i], args[i]) for i in (0, 2, 5, 8))
-            places = [rows.number(each) for each in _apart(builder, args[3], args[4], 1 << qubits)]
+            x, x_rows, y, y_rows, t = _memories(context, builder, signature, args, 0, 2, 3, 5, 8)
+            _, x_column, _, _, y_column, _, first, step, _, qubit, ahead = args
+            rows = _apart(builder, first, step, 1 << qubits)
+            places = [builder.add(x_rows.number(row), x_column) for row in rows]
             for place in places:
-                x.fetch(builder.add(builder.add(place, args[1]), args[10]))
-            values = [x.load(builder.add(place, args[1])) for place in places]
-            _turn(builder, [values], _tangents(builder, t, args[9], qubits), [])
-            for value, place in zip(values, _apart(builder, args[6], args[7], 1 << qubits), strict=True):
-                y.store(value, place)
+                x.fetch(builder.add(place, ahead))
+            values = [x.load(place) for place in places]
+            _turn(builder, [values], t.tangents(qubit, qubits), [])
+            for value, row in zip(values, rows, strict=True):
+                y.store(value, builder.add(y_rows.number(row), y_column))
             return context.get_dummy_value()
 
         word = types.int64
-        return types.void(x, word, rows, word, word, y, word, word, tangents, word, word), code
+        return types.void(x, word, x_rows, y, word, y_rows, word, word, t, word, word), code
 
     return turn
 
 
 def both_turner(qubits: int) -> Any:
-    """Return what ``turner`` does, for ket and bra, with the sums of the slopes as last argument and result."""
+    """Return what ``turner`` does for both states, with the sums as last argument and result."""
 
-    @intrinsic  # type: ignore[misc]
-    def turn(typing, k, b, column, rows, first, step, y, z, y_first, y_step, tangents, qubit, ahead, sums):  # type: ignore
+    @intrinsic
+    @no_type_check
+    def turn(typing, k, b, x_column, x_rows, y, z, y_column, y_rows, first, step, t, qubit, ahead, sums):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            ahead = args[12]
-            k, b, rows, y, z, t = (
-                _Memory(context, builder, signature.args[i], args[i]) for i in (0, 1, 3, 6, 7, 10)
-            )
-            places = [rows.number(each) for each in _apart(builder, args[4], args[5], 1 << qubits)]
-            places = [builder.add(place, args[2]) for place in places]
+            k, b, x_rows, y, z, y_rows, t = _memories(context, builder, signature, args, 0, 1, 3, 4, 5, 7, 10)
+            _, _, x_column, _, _, _, y_column, _, first, step, _, qubit, ahead, sums = args
+            rows = _apart(builder, first, step, 1 << qubits)
+            places = [builder.add(x_rows.number(row), x_column) for row in rows]
             for state in (k, b):
                 for place in places:
                     state.fetch(builder.add(place, ahead))
-            kets, bras = ([state.load(place) for place in places] for state in (k, b))
-            totals = cgutils.unpack_tuple(builder, args[13], qubits)
-            angles = _tangents(builder, t, args[11], qubits)
-            _turn(builder, (kets, bras), angles, totals)
-            for target, values in ((y, kets), (z, bras)):
-                for value, place in zip(values, _apart(builder, args[8], args[9], 1 << qubits), strict=True):
-                    target.store(value, place)
+            states = [[state.load(place) for place in places] for state in (k, b)]
+            totals = cgutils.unpack_tuple(builder, sums, qubits)
+            _turn(builder, states, t.tangents(qubit, qubits), totals)
+            for target, values in zip((y, z), states, strict=True):
+                for value, row in zip(values, rows, strict=True):
+                    target.store(value, builder.add(y_rows.number(row), y_column))
             return context.make_tuple(builder, signature.return_type, totals)
 
-        word, result = types.int64, types.UniTuple(vector, qubits)
-        return result(k, b, word, rows, word, word, y, z, word, word, tangents, word, word, result), code
+        word, result = types.int64, types.UniTuple(_vector, qubits)
+        return result(k, b, word, x_rows, y, z, word, y_rows, word, word, t, word, word, result), code
 
     return turn
 
 
-def opener(permuted: bool) -> Any:
-    """Return a function that reads four vectors as the CNOT chain sends them, and turns five qubits."""
+def _quad_places(builder: Any, first: Any, number: Any, order: Sequence[int]) -> list[Any]:
+    """Return where vectors number ^ order[i] of a block are."""
+    places = [builder.xor(number, _WORD(each)) for each in order]
+    return [builder.add(first, builder.shl(place, _WORD(3))) for place in places]
 
-    @intrinsic  # type: ignore[misc]
-    def turn(typing, x, x_first, source, y, y_first, tangents, qubit):  # type: ignore
+
+def opener(chain: bool) -> Any:
+    """Return a function that reads a quad of one state, as the CNOT chain sends it, and turns it.
+
+    It reads number ``source`` and those beside it of the block at x_first, and writes from y_first on.
+    """
+
+    @intrinsic
+    @no_type_check
+    def turn(typing, x, x_first, source, y, y_first, t, qubit):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, x_first, source, y, y_first, tangents, qubit = args
-            kinds = signature.args
-            memory, target = (_Memory(context, builder, kinds[i], args[i]) for i in (0, 3))
-            rows = []
-            for i in range(4):
-                place = builder.xor(source, _WORD(_grey(i) if permuted else i))
-                row = memory.load(builder.add(x_first, builder.shl(place, _WORD(3))))
-                if permuted:
-                    row = _shuffled(builder, row, [_grey(lane) ^ (i & 1) << 2 for lane in range(LANES)])
-                rows.append(row)
-            angles = _tangents(builder, _Memory(context, builder, kinds[5], tangents), qubit, 5)
-            _turn_lanes(builder, [rows], angles[2:], [])
-            _turn(builder, [rows], angles[:2], [])
-            for row, place in zip(rows, _apart(builder, y_first, _WORD(LANES), 4), strict=True):
+            memory, target, angles = _memories(context, builder, signature, args, 0, 3, 5)
+            order = [_gray(i) if chain else i for i in range(_QUAD)]
+            rows = [memory.load(place) for place in _quad_places(builder, args[1], args[2], order)]
+            if chain:
+                rows = [_shuffled(builder, row, _sent(i)) for i, row in enumerate(rows)]
+            tangents = angles.tangents(args[6], 5)
+            _turn_lanes(builder, [rows], tangents[2:], [])
+            _turn(builder, [rows], tangents[:2], [])
+            for row, place in zip(rows, _apart(builder, args[4], _WORD(LANES), _QUAD), strict=True):
                 target.store(row, place)
             return context.get_dummy_value()
 
         word = types.int64
-        return types.void(x, word, word, y, word, tangents, word), code
+        return types.void(x, word, word, y, word, t, word), code
 
     return turn
 
 
-def both_closer(permuted: bool) -> Any:
-    """Return a function that turns five qubits of ket and bra and writes them as they were before the chain."""
+def both_closer(chain: bool) -> Any:
+    """Return a function that turns a quad of both states, and writes it as before the CNOT chain.
 
-    @intrinsic  # type: ignore[misc]
-    def turn(typing, k, b, x_first, y, z, y_first, target, tangents, qubit, sums):  # type: ignore
+    It reads from x_first on, and writes number ``target`` and those beside it of the block at y_first.
+    """
+
+    @intrinsic
+    @no_type_check
+    def turn(typing, k, b, x_first, y, z, y_first, target, t, qubit, sums):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            k, b, x_first, y, z, y_first, target, tangents, qubit, sums = args
-            kinds = signature.args
-            states = []
-            for i in (0, 1):
-                source = _Memory(context, builder, kinds[i], args[i])
-                places = _apart(builder, x_first, _WORD(LANES), 4)
-                states.append([source.load(place) for place in places])
-            angles = _tangents(builder, _Memory(context, builder, kinds[7], tangents), qubit, 5)
-            totals = cgutils.unpack_tuple(builder, sums, 5)
+            ket, bra, y, z, angles = _memories(context, builder, signature, args, 0, 1, 3, 4, 7)
+            places = _apart(builder, args[2], _WORD(LANES), _QUAD)
+            states = [[state.load(place) for place in places] for state in (ket, bra)]
+            totals = cgutils.unpack_tuple(builder, args[9], 5)
             pair, three = totals[:2], totals[2:]
-            _turn(builder, states, angles[:2], pair)
-            _turn_lanes(builder, states, angles[2:], three)
-            for i, rows in zip((3, 4), states, strict=True):
-                memory = _Memory(context, builder, kinds[i], args[i])
-                for j, row in enumerate(rows):
-                    place = builder.xor(target, _WORD(_grey(j) if permuted else j))
-                    if permuted:
-                        sent = [_grey(lane) ^ (j & 1) << 2 for lane in range(LANES)]
-                        row = _shuffled(builder, row, [sent.index(lane) for lane in range(LANES)])
-                    memory.store(row, builder.add(y_first, builder.shl(place, _WORD(3))))
+            tangents = angles.tangents(args[8], 5)
+            _turn(builder, states, tangents[:2], pair)
+            _turn_lanes(builder, states, tangents[2:], three)
+            order = [_gray(i) if chain else i for i in range(_QUAD)]
+            for memory, rows in zip((y, z), states, strict=True):
+                for i, place in enumerate(_quad_places(builder, args[5], args[6], order)):
+                    back = [_sent(i).index(lane) for lane in range(LANES)]
+                    memory.store(_shuffled(builder, rows[i], back) if chain else rows[i], place)
             return context.make_tuple(builder, signature.return_type, [*pair, *three])
 
-        word = types.int64
-        result = types.UniTuple(vector, 5)
-        return result(k, b, word, y, z, word, word, tangents, word, result), code
+        word, result = types.int64, types.UniTuple(_vector, 5)
+        return result(k, b, word, y, z, word, word, t, word, result), code
 
     return turn
 
@@ -257,34 +263,35 @@ def both_closer(permuted: bool) -> Any:
 def zeros(count: int) -> Any:
     """Return a function that makes so many vectors of zeros."""
 
-    @intrinsic  # type: ignore[misc]
-    def make(typing):  # type: ignore
+    @intrinsic
+    @no_type_check
+    def make(typing):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             nothing = [ir.Constant(_VECTOR, [0.0] * LANES)] * count
             return context.make_tuple(builder, signature.return_type, nothing)
 
-        return types.UniTuple(vector, count)(), code
+        return types.UniTuple(_vector, count)(), code
 
     return make
 
 
 def adder(within: int) -> Any:
-    """Return a function that adds vectors to as many rows of eight numbers.
+    """Return a function that adds sums to an array, eight numbers each.
 
     Args:
-        within: so many of the last vectors are sums of qubits within a vector, and get their signs.
+        within: so many of the last ones are of qubits within a vector, and get their signs.
     """
 
-    @intrinsic  # type: ignore[misc]
-    def add(typing, sums, array, first):  # type: ignore
+    @intrinsic
+    @no_type_check
+    def add(typing, sums, array, first):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            memory = _Memory(context, builder, signature.args[1], args[1])
+            (memory,) = _memories(context, builder, signature, args, 1)
             for i, total in enumerate(cgutils.unpack_tuple(builder, args[0], sums.count)):
                 qubit = i - (sums.count - within)
-                if qubit >= 0:
-                    total = builder.fmul(total, _signs(qubit))
+                signed = builder.fmul(total, _signs(qubit)) if qubit >= 0 else total
                 place = builder.add(args[2], _WORD(i * LANES))
-                memory.store(builder.fadd(memory.load(place), total), place)
+                memory.store(builder.fadd(memory.load(place), signed), place)
             return context.get_dummy_value()
 
         return types.void(sums, array, types.int64), code
@@ -292,16 +299,17 @@ def adder(within: int) -> Any:
     return add
 
 
-@intrinsic  # type: ignore[misc]
-def align_stack(typing):  # type: ignore
-    """Make the stack begin at a cache line: vectors put aside there then don't lie across two."""
+@intrinsic
+@no_type_check
+def align_stack(typing):
+    """Make the stack begin at a cache line: a vector put aside there that lies across two costs double."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         with builder.goto_entry_block():
             room = builder.alloca(_VECTOR)
             room.align = LANES * 8
         kind = ir.FunctionType(ir.VoidType(), [room.type])
-        builder.asm(kind, "", "r", [room], side_effect=True)
+        builder.asm(kind, "", "r", [room], side_effect=True)  # no instruction: the room is kept
         return context.get_dummy_value()
 
     return types.void(), code
