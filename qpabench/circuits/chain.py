@@ -127,7 +127,7 @@ def _prepared(plan: ChainPlan, angles: Tensor) -> Any:
     return _loops().prepare(half.cos().numpy(), half.sin().numpy(), plan.chains)
 
 
-def forward(plan: ChainPlan, angles: Float[Tensor, "n_angles"]) -> tuple[Tensor, Tensor]:
+def forward(plan: ChainPlan, angles: Float[Tensor, "n_angles"]) -> tuple[Tensor, Tensor, Any]:
     """Run a circuit.
 
     Args:
@@ -135,9 +135,10 @@ def forward(plan: ChainPlan, angles: Float[Tensor, "n_angles"]) -> tuple[Tensor,
         angles: radians, on the CPU.
 
     Returns:
-        The probabilities in float64, and the state for ``gradient``.
+        The probabilities in float64, and for ``gradient`` the state and what was made of the angles.
     """
-    tangents, _, _, scales, growths, flips = _prepared(plan, angles)
+    turns = _prepared(plan, angles)
+    tangents, _, _, scales, growths, flips = turns
     spare = plan.spare()
     if plan.halved:
         state = halves.forward(plan, tangents, spare)
@@ -149,21 +150,21 @@ def forward(plan: ChainPlan, angles: Float[Tensor, "n_angles"]) -> tuple[Tensor,
     result = torch.empty(1 << plan.n_qubits, dtype=torch.float64)
     ends = (plan.within, plan.places, plan.order, flips, plan.chains[-1])
     _loops().probabilities(numbers, ends, growths[-1], result.numpy())
-    return result, state
+    return result, state, turns
 
 
 def gradient(
-    plan: ChainPlan, angles: Float[Tensor, "n_angles"], state: Tensor, cotangent: Float[Tensor, "n_states"]
+    plan: ChainPlan, state: Tensor, turns: Any, cotangent: Float[Tensor, "n_states"]
 ) -> Float[Tensor, "n_angles"]:
     """Return d(cotangent . probabilities)/d(angles) in float64.
 
     Args:
         plan: of the circuit.
-        angles: radians, as given to ``forward``.
         state: what ``forward`` returned; kept.
+        turns: likewise.
         cotangent: by which the probabilities are weighted.
     """
-    tangents, signs, cosines, _, growths, flips = _prepared(plan, angles)
+    tangents, signs, cosines, _, growths, flips = turns
     tangents = -tangents
     spare, numbers = plan.spare(), state[: plan.size].numpy()
     try:

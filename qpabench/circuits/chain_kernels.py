@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import no_type_check
 
 import numpy as np
+from numba import int64
 
 from qpabench.circuits.lanes import LANES
 from qpabench.circuits.tiles import (
@@ -138,7 +139,7 @@ def backward(kept, ket, bra, layout, spare, begin, chains, tangents, sums, growt
     inner = levels[last] if last >= 0 else 0
     weights = np.zeros(tangents.shape)
     for r in range(tangents.shape[0] - 1, begin - 1, -1):
-        t, total, q = tangents[r], sums[r], 0
+        t, total, q = tangents[r], sums[r], int64(0)
         chain, k = chains[r], kept if r + 1 == tangents.shape[0] else ket
         for level in range(last):
             for outer in range(1 << q):

@@ -65,8 +65,8 @@ def warm_up() -> None:
         circuit = ry(n_qubits, 1)
         angles = torch.zeros(circuit.n_angles, dtype=torch.float64)
         if chosen(circuit, angles.device):
-            probabilities, state = forward(circuit, angles)
-            gradient(circuit, angles, state, probabilities)
+            probabilities, state, turns = forward(circuit, angles)
+            gradient(circuit, state, turns, probabilities)
 
 
 @dataclass(frozen=True)
@@ -161,12 +161,12 @@ def _table(index: Tensor) -> Any:
     return index.to(torch.int32).contiguous().numpy().view("uint32")
 
 
-def _turns(plan: FastPlan, angles: Tensor, sign: int) -> tuple[Any, Any]:
+def _turns(plan: FastPlan, angles: Tensor) -> tuple[Any, Any]:
     half = torch.cat([angles.double(), angles.new_zeros(1, dtype=torch.float64)])[plan.angle] / 2
-    return half.cos().numpy(), half.sin().mul_(sign).numpy()
+    return half.cos().numpy(), half.sin().numpy()
 
 
-def forward(circuit: Circuit, angles: Float[Tensor, "n_angles"]) -> tuple[Tensor, Tensor]:
+def forward(circuit: Circuit, angles: Float[Tensor, "n_angles"]) -> tuple[Tensor, Tensor, Any]:
     """Run a circuit.
 
     Args:
@@ -174,12 +174,13 @@ def forward(circuit: Circuit, angles: Float[Tensor, "n_angles"]) -> tuple[Tensor
         angles: radians, on the CPU.
 
     Returns:
-        The probabilities in float64, and the state for ``gradient``.
+        The probabilities in float64, and for ``gradient`` the state and what was made of the angles.
     """
     chained = chain.planned(circuit)
     if chained is not None:
         return chain.forward(chained, angles)
     plan = planned(circuit)
+    turns = _turns(plan, angles)
     start = plan.state().zero_()
     start[0, 0, 0] = 1
     state = torch.from_numpy(
@@ -191,27 +192,27 @@ def forward(circuit: Circuit, angles: Float[Tensor, "n_angles"]) -> tuple[Tensor
             plan.starts,
             plan.across,
             plan.axes,
-            *_turns(plan, angles, 1),
+            *turns,
         )
     )
     squares = state[:, :, : plan.size].square()
-    return squares.sum(1).flatten()[plan.last], state
+    return squares.sum(1).flatten()[plan.last], state, turns
 
 
 def gradient(
-    circuit: Circuit, angles: Float[Tensor, "n_angles"], state: Tensor, cotangent: Float[Tensor, "n_states"]
+    circuit: Circuit, state: Tensor, turns: Any, cotangent: Float[Tensor, "n_states"]
 ) -> Float[Tensor, "n_angles"]:
     """Return d(cotangent . probabilities)/d(angles) in float64.
 
     Args:
         circuit: any circuit.
-        angles: radians, as given to ``forward``.
         state: what ``forward`` returned; kept.
+        turns: likewise.
         cotangent: by which the probabilities are weighted.
     """
     chained = chain.planned(circuit)
     if chained is not None:
-        return chain.gradient(chained, angles, state, cotangent)
+        return chain.gradient(chained, state, turns, cotangent)
     plan = planned(circuit)
     weights = cotangent.double()[plan.last_inverse].view(plan.blocks, 1, plan.size)
     bra = plan.state()
@@ -220,7 +221,7 @@ def gradient(
         state.clone().numpy(), plan.spare(),
         bra.numpy(), plan.spare(),
         plan.above, plan.which_back, plan.starts_back, plan.across,
-        plan.axes, *_turns(plan, angles, -1),
+        plan.axes, turns[0], -turns[1],
     )  # fmt: skip
     result = torch.zeros(plan.n_angles + 1, dtype=torch.float64)
     return result.index_add_(0, plan.angle.flatten(), torch.from_numpy(slopes).flatten())[:-1]

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import no_type_check
 
+from numba import int64
+
 from qpabench.circuits.tiles import compiled, turn_block, turn_both_block
 
 
@@ -23,7 +25,7 @@ def forward(left, right, odd, n_layers, tangents, quads, spare):
         quads: as in ``chain_kernels``.
         spare: likewise.
     """
-    size = odd.shape[0]
+    size, none = odd.shape[0], int64(0)
     above = tangents.shape[1]
     while 1 << above > size:
         above -= 1
@@ -37,9 +39,9 @@ def forward(left, right, odd, n_layers, tangents, quads, spare):
                 left[(row + half) * size + i] = value if odd[i] else 0.0
                 left[row * size + i] = 0.0 if odd[i] else value
         for row in range(rows - 1, -1, -1):  # from the end: a row is read before it's overwritten
-            flip = 1 if half and row >= half else 0
+            flip = int64(half > 0 and row >= half)
             first, source = row << within, (row - flip * half) << within
-            turn_block(left, row * size, left, row * size, above, r > 0, 0, spare[0], quads, t, 0)
+            turn_block(left, row * size, left, row * size, above, r > 0, none, spare[0], quads, t, none)
             turn_block(right, source, right, first, within, r > 0, flip, spare[0], quads, t, above)
 
 
@@ -57,7 +59,7 @@ def backward(kets, bras, odd, n_layers, tangents, quads, spare, sums, weights, g
     """
     left, right = kets
     left_bra, right_bra = bras
-    size = odd.shape[0]
+    size, none = odd.shape[0], int64(0)
     above = tangents.shape[1]
     while 1 << above > size:
         above -= 1
@@ -67,10 +69,10 @@ def backward(kets, bras, odd, n_layers, tangents, quads, spare, sums, weights, g
         rows, t = 1 << r, tangents[r]
         half = rows >> 1
         for row in range(rows):
-            flip = 1 if half and row >= half else 0
+            flip = int64(half > 0 and row >= half)
             first = row << within
             turn_both_block(
-                left, left_bra, left, left_bra, row * size, above, r > 0, 0, spare, quads, t, 0, sums[r]
+                left, left_bra, left, left_bra, row * size, above, r > 0, none, spare, quads, t, none, sums[r]
             )
             turn_both_block(
                 right,
