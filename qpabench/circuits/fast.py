@@ -1,5 +1,6 @@
 """The compiled path of the native state vector: which circuits take it, and the tables that its loops read.
 
+Circuits of RY rotations and CNOT chains have loops of their own, see ``chain``; here are those for the rest.
 The mathematics is that of ``qpabench.circuits.native``: real amplitudes where the circuit has RY rotations
 only, adjoint differentiation on the way back, both states uncomputed, memory O(2**N) at any depth.
 """
@@ -16,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qpabench.circuits import chain, halves
 from qpabench.circuits.ansatze import ry
 from qpabench.circuits.circuit import ROTATIONS, Circuit
 from qpabench.circuits.layers import layers, permutation
@@ -23,7 +25,7 @@ from qpabench.circuits.layers import layers, permutation
 BLOCK_QUBITS = 10  # two states of this size, each read and written, fit a first-level cache of 32 KiB
 SINGLE_BLOCK_QUBITS = 12  # so many are quicker in one block than in tiles and blocks
 CACHE_LINE = 8  # numbers of 8 bytes
-FASTER_QUBITS = 13  # beyond, the matrix products of the torch path are as quick
+FASTER_QUBITS = 15  # beyond, the matrix products of the torch path are as quick, but for ``chain``
 
 
 @cache
@@ -51,19 +53,20 @@ def chosen(circuit: Circuit, device: torch.device) -> bool:
     """
     return (
         device.type == "cpu"
-        and circuit.n_qubits <= FASTER_QUBITS
         and os.environ.get("QPABENCH_COMPILED", "1") != "0"
         and _kernels() is not None
+        and (circuit.n_qubits <= FASTER_QUBITS or chain.planned(circuit) is not None)
     )
 
 
 def warm_up() -> None:
     """Load the loops, or compile them if this installation never did; quick where they aren't used."""
-    circuit = ry(2, 1)
-    angles = torch.zeros(circuit.n_angles, dtype=torch.float64)
-    if chosen(circuit, angles.device):
-        probabilities, state = forward(circuit, angles)
-        gradient(circuit, angles, state, probabilities)
+    for n_qubits in (2, halves.FEWEST_QUBITS):
+        circuit = ry(n_qubits, 1)
+        angles = torch.zeros(circuit.n_angles, dtype=torch.float64)
+        if chosen(circuit, angles.device):
+            probabilities, state, turns = forward(circuit, angles)
+            gradient(circuit, state, turns, probabilities)
 
 
 @dataclass(frozen=True)
@@ -158,12 +161,12 @@ def _table(index: Tensor) -> Any:
     return index.to(torch.int32).contiguous().numpy().view("uint32")
 
 
-def _turns(plan: FastPlan, angles: Tensor, sign: int) -> tuple[Any, Any]:
+def _turns(plan: FastPlan, angles: Tensor) -> tuple[Any, Any]:
     half = torch.cat([angles.double(), angles.new_zeros(1, dtype=torch.float64)])[plan.angle] / 2
-    return half.cos().numpy(), half.sin().mul_(sign).numpy()
+    return half.cos().numpy(), half.sin().numpy()
 
 
-def forward(circuit: Circuit, angles: Float[Tensor, "n_angles"]) -> tuple[Tensor, Tensor]:
+def forward(circuit: Circuit, angles: Float[Tensor, "n_angles"]) -> tuple[Tensor, Tensor, Any]:
     """Run a circuit.
 
     Args:
@@ -171,9 +174,13 @@ def forward(circuit: Circuit, angles: Float[Tensor, "n_angles"]) -> tuple[Tensor
         angles: radians, on the CPU.
 
     Returns:
-        The probabilities in float64, and the state for ``gradient``.
+        The probabilities in float64, and for ``gradient`` the state and what was made of the angles.
     """
+    chained = chain.planned(circuit)
+    if chained is not None:
+        return chain.forward(chained, angles)
     plan = planned(circuit)
+    turns = _turns(plan, angles)
     start = plan.state().zero_()
     start[0, 0, 0] = 1
     state = torch.from_numpy(
@@ -185,24 +192,27 @@ def forward(circuit: Circuit, angles: Float[Tensor, "n_angles"]) -> tuple[Tensor
             plan.starts,
             plan.across,
             plan.axes,
-            *_turns(plan, angles, 1),
+            *turns,
         )
     )
     squares = state[:, :, : plan.size].square()
-    return squares.sum(1).flatten()[plan.last], state
+    return squares.sum(1).flatten()[plan.last], state, turns
 
 
 def gradient(
-    circuit: Circuit, angles: Float[Tensor, "n_angles"], state: Tensor, cotangent: Float[Tensor, "n_states"]
+    circuit: Circuit, state: Tensor, turns: Any, cotangent: Float[Tensor, "n_states"]
 ) -> Float[Tensor, "n_angles"]:
     """Return d(cotangent . probabilities)/d(angles) in float64.
 
     Args:
         circuit: any circuit.
-        angles: radians, as given to ``forward``.
         state: what ``forward`` returned; kept.
+        turns: likewise.
         cotangent: by which the probabilities are weighted.
     """
+    chained = chain.planned(circuit)
+    if chained is not None:
+        return chain.gradient(chained, state, turns, cotangent)
     plan = planned(circuit)
     weights = cotangent.double()[plan.last_inverse].view(plan.blocks, 1, plan.size)
     bra = plan.state()
@@ -211,7 +221,7 @@ def gradient(
         state.clone().numpy(), plan.spare(),
         bra.numpy(), plan.spare(),
         plan.above, plan.which_back, plan.starts_back, plan.across,
-        plan.axes, *_turns(plan, angles, -1),
+        plan.axes, turns[0], -turns[1],
     )  # fmt: skip
     result = torch.zeros(plan.n_angles + 1, dtype=torch.float64)
     return result.index_add_(0, plan.angle.flatten(), torch.from_numpy(slopes).flatten())[:-1]

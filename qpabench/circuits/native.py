@@ -158,8 +158,8 @@ class _Probabilities(torch.autograd.Function):
     def forward(ctx: Any, angles: Tensor, circuit: Circuit, keep: bool) -> Tensor:
         ctx.circuit, ctx.fast = circuit, fast.chosen(circuit, angles.device)
         if ctx.fast:
-            probabilities, state = fast.forward(circuit, angles)
-            ctx.save_for_backward(angles, state)
+            probabilities, state, ctx.turns = fast.forward(circuit, angles)
+            ctx.save_for_backward(state)
             return probabilities.to(angles.dtype)
         plan = compiled(circuit, angles.device, angles.dtype, keep)
         with _suitable_threads(plan.n_qubits):
@@ -173,8 +173,9 @@ class _Probabilities(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None]:
         if ctx.fast:
-            angles, state = ctx.saved_tensors
-            return fast.gradient(ctx.circuit, angles, state, cotangent).to(angles.dtype), None, None
+            (state,) = ctx.saved_tensors
+            gradient = fast.gradient(ctx.circuit, state, ctx.turns, cotangent)
+            return gradient.to(cotangent.dtype), None, None
         state, kets, *blocks = ctx.saved_tensors
         plan: Plan = ctx.plan
         with _suitable_threads(plan.n_qubits):

@@ -33,7 +33,7 @@ def value_and_gradient(circuit: Circuit, dtype: torch.dtype) -> tuple[torch.Tens
 
 
 @pytest.mark.usefixtures("numba")
-@pytest.mark.parametrize("n_qubits", [1, 2, 7, 12, 13, 14])  # the last two in tiles
+@pytest.mark.parametrize("n_qubits", [1, 2, 6, 7, 10, 11, 12, 13, 14, 16])  # the last two in tiles
 @pytest.mark.parametrize("name", ["ry", "rx", "rxrz", "ryrz"])
 def test_both_paths_give_the_same(monkeypatch: pytest.MonkeyPatch, name: str, n_qubits: int) -> None:
     circuit = getattr(ansatze, name)(n_qubits, 5)

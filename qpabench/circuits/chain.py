@@ -1,0 +1,189 @@
+"""The fastest path of the native state vector: circuits of RY rotations and CNOT chains, as the RY ansatz.
+
+The mathematics is that of ``qpabench.circuits.native``: real amplitudes, adjoint differentiation, both states
+uncomputed, memory O(2**N) at any depth. ``chain_kernels`` are the loops, ``halves`` the first layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from types import ModuleType
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from qpabench.circuits import halves
+from qpabench.circuits.circuit import ROTATIONS, Circuit, cnot_chain
+from qpabench.circuits.layers import layers
+
+FEWEST_QUBITS = 6
+BLOCK_QUBITS = 10  # a block of both states fits a first-level cache of 32 KiB, read and written
+LEVEL_QUBITS = 7  # at most, so that a tile fits as well
+PADDING = 16  # numbers between blocks: columns of blocks don't fall into the same lines of the cache
+
+
+@cache
+def _loops() -> ModuleType:
+    from qpabench.circuits import chain_kernels
+
+    return chain_kernels
+
+
+@dataclass(frozen=True)
+class ChainPlan:
+    """A circuit as tables for the compiled loops; ``chain_kernels`` says what each is."""
+
+    n_qubits: int
+    n_angles: int
+    within: int
+    stride: int  # numbers from block to block
+    places: Any
+    order: Any
+    layout: Any
+    chains: Any
+    angle: Tensor  # (R, N) index into the angles extended by one zero
+    halved: int  # so many layers run on halves
+    rooms: list[Tensor]  # (2, size) for the way back, kept: to get memory anew takes as long as two layers
+
+    @property
+    def above(self) -> int:
+        """Qubits above a block."""
+        return self.n_qubits - self.within
+
+    @property
+    def size(self) -> int:
+        """Numbers of a state, with the zeros between its blocks."""
+        return self.stride << self.above
+
+    def blocks(self, state: Tensor) -> Float[Tensor, "blocks numbers"]:
+        """Return a state without what is between its blocks."""
+        return state[: self.size].view(-1, self.stride)[:, : 1 << self.within]
+
+    def spare(self) -> Any:
+        """Return room for one tile, or for one block of either half, of two states."""
+        numbers = max(_loops().COLUMNS << LEVEL_QUBITS, 1 << self.within, 1 << self.above)
+        return torch.empty(2, numbers, dtype=torch.float64).numpy()
+
+
+@lru_cache(maxsize=64)
+def planned(circuit: Circuit) -> ChainPlan | None:
+    """Prepare the tables of a circuit.
+
+    Returns:
+        None if it has other gates, or too few qubits.
+    """
+    n_qubits, steps = circuit.n_qubits, layers(circuit)
+    whole = tuple((gate.qubits[0], gate.qubits[1]) for gate in cnot_chain(n_qubits))
+    if n_qubits < FEWEST_QUBITS or not steps:
+        return None
+    if any(step.cx not in ((), whole) or not set(step.axes) <= {-1, ROTATIONS.index("ry")} for step in steps):
+        return None
+    within = min(n_qubits, BLOCK_QUBITS)
+    above = n_qubits - within
+    count = -(-above // LEVEL_QUBITS)
+    levels = [above // count + (level < above % count) for level in range(count)]
+    stride = (1 << within) + (PADDING if above else 0)
+    places = torch.arange(1 << above) * stride
+    numbers = torch.arange(1 << within)
+    order = numbers ^ (numbers >> 1) if steps[-1].cx else numbers
+    quads = (torch.arange(1 << (max(within, above) - 5)) * _loops().QUAD).numpy()
+    columns = (torch.arange(1 << LEVEL_QUBITS) * _loops().COLUMNS).numpy()
+    depths = torch.tensor(levels, dtype=torch.long).numpy()
+    angle = torch.tensor([step.angles for step in steps]).reshape(len(steps), n_qubits)
+    layout = (within, places.numpy(), depths, _tables(levels, stride), quads, columns)
+    return ChainPlan(
+        n_qubits=n_qubits,
+        n_angles=circuit.n_angles,
+        within=within,
+        stride=stride,
+        places=places.numpy(),
+        order=order.to(torch.int32).numpy().view("uint32"),
+        layout=layout,
+        chains=torch.tensor([False, *(bool(step.cx) for step in steps)]).numpy(),
+        angle=torch.where(angle < 0, circuit.n_angles, angle),
+        halved=halves.layers_on_halves(n_qubits, within, [bool(step.cx) for step in steps[:-1]]),
+        rooms=[],
+    )
+
+
+def _tables(levels: list[int], stride: int) -> Any:
+    tables = torch.zeros(len(levels), 3, 1 << max(levels, default=0), dtype=torch.long)
+    for table, qubits in zip(reversed(tables.unbind()), reversed(levels), strict=True):
+        rows = torch.arange(1 << qubits)
+        plain = rows * stride
+        table[0, : len(rows)] = plain
+        for odd in (0, 1):
+            read = rows ^ (rows >> 1) ^ (odd << (qubits - 1))
+            table[1 + odd, : len(rows)] = plain[read]
+        stride <<= qubits
+    return tables.numpy()
+
+
+def _prepared(plan: ChainPlan, angles: Tensor) -> Any:
+    half = torch.cat([angles.double(), angles.new_zeros(1, dtype=torch.float64)])[plan.angle] / 2
+    return _loops().prepare(half.cos().numpy(), half.sin().numpy(), plan.chains)
+
+
+def forward(plan: ChainPlan, angles: Float[Tensor, "n_angles"]) -> tuple[Tensor, Tensor, Any]:
+    """Run a circuit.
+
+    Args:
+        plan: of the circuit.
+        angles: radians, on the CPU.
+
+    Returns:
+        The probabilities in float64, and for ``gradient`` the state and what was made of the angles.
+    """
+    turns = _prepared(plan, angles)
+    tangents, _, _, scales, growths, flips = turns
+    spare = plan.spare()
+    if plan.halved:
+        state = halves.forward(plan, tangents, spare)
+    else:
+        state = torch.zeros(plan.size, dtype=torch.float64)
+        state[0] = 1
+    numbers = state[: plan.size].numpy()
+    _loops().forward(numbers, plan.layout, spare, plan.halved, plan.chains, tangents, scales)
+    result = torch.empty(1 << plan.n_qubits, dtype=torch.float64)
+    ends = (plan.within, plan.places, plan.order, flips, plan.chains[-1])
+    _loops().probabilities(numbers, ends, growths[-1], result.numpy())
+    return result, state, turns
+
+
+def gradient(
+    plan: ChainPlan, state: Tensor, turns: Any, cotangent: Float[Tensor, "n_states"]
+) -> Float[Tensor, "n_angles"]:
+    """Return d(cotangent . probabilities)/d(angles) in float64.
+
+    Args:
+        plan: of the circuit.
+        state: what ``forward`` returned; kept.
+        turns: likewise.
+        cotangent: by which the probabilities are weighted.
+    """
+    tangents, signs, cosines, _, growths, flips = turns
+    tangents = -tangents
+    spare, numbers = plan.spare(), state[: plan.size].numpy()
+    try:
+        room = plan.rooms.pop()
+    except IndexError:
+        room = torch.zeros(2, plan.size, dtype=torch.float64)
+    ket, bra = room.unbind()
+    ends = (plan.within, plan.places, plan.order, flips, plan.chains[-1])
+    _loops().weighted(numbers, ends, cotangent.double().contiguous().numpy(), bra.numpy())
+    sums = torch.zeros(*plan.angle.shape, _loops().LANES, dtype=torch.float64)
+    weights, growth = _loops().backward(
+        numbers, ket.numpy(), bra.numpy(), plan.layout, spare, plan.halved, plan.chains, tangents,
+        sums.flatten(1).numpy(), growths[-1], cosines,
+    )  # fmt: skip
+    if plan.halved:
+        growth *= growths[plan.halved - 1]
+        halves.backward(plan, state, bra, tangents, spare, sums, weights, growth, cosines)
+    slopes = sums.sum(2) * torch.from_numpy(weights * signs)
+    if not plan.rooms and bool(slopes.isfinite().all()):  # else what lies between the blocks isn't zero
+        plan.rooms.append(room)
+    result = torch.zeros(plan.n_angles + 1, dtype=torch.float64)
+    return result.index_add_(0, plan.angle.flatten(), slopes.flatten())[:-1]

@@ -1,0 +1,315 @@
+"""Vectors of eight numbers for numba: the vector instructions that its loops can't ask for, and no more.
+
+Each function reads a few vectors, turns the qubits that tell them apart while they are in registers, and
+writes them. A rotation is [[1, -t], [t, 1]], t = tan(theta / 2). Functions for both states, ket and bra, also
+return sums of bra_1 ket_0 - bra_0 ket_1 of each qubit from just before its turn; their tangents are those of
+the way back, negative. Places are counted in numbers; arrays have one dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, no_type_check
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic, models, register_model
+
+LANES = 8
+_VECTOR = ir.VectorType(ir.DoubleType(), LANES)
+_INT = ir.IntType(32)
+_WORD = ir.IntType(64)
+_FUSED = ("contract",)  # a * b + c may be rounded once
+_QUAD = 4  # vectors that the five least significant qubits tell apart, three of them by lane
+
+
+class _Vector(types.Type):
+    pass
+
+
+@register_model(_Vector)
+class _VectorModel(models.PrimitiveModel):
+    @no_type_check
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, _VECTOR)
+
+
+_vector = _Vector(name="float64x8")
+
+
+class _Memory:
+    """The numbers of an array, by vector."""
+
+    def __init__(self, context: Any, builder: Any, kind: Any, array: Any) -> None:
+        self.builder = builder
+        self.data = context.make_array(kind)(context, builder, array).data
+
+    def _at(self, place: Any, kind: Any) -> Any:
+        return self.builder.bitcast(self.builder.gep(self.data, [place]), kind.as_pointer())
+
+    def load(self, place: Any) -> Any:
+        return self.builder.load(self._at(place, _VECTOR), align=8)
+
+    def store(self, value: Any, place: Any) -> None:
+        self.builder.store(value, self._at(place, _VECTOR), align=8)
+
+    def fetch(self, place: Any) -> None:
+        """Say that a vector will be read soon; it may lie behind the array's end."""
+        byte = ir.IntType(8)
+        kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), _INT, _INT, _INT])
+        function = self.builder.module.declare_intrinsic("llvm.prefetch", [byte.as_pointer()], kind)
+        self.builder.call(function, [self._at(place, byte), _INT(0), _INT(3), _INT(1)])
+
+    def number(self, place: Any) -> Any:
+        """Read one number of a table, which no loop writes: it may stay in a register."""
+        number = self.builder.load(self.builder.gep(self.data, [place]))
+        number.set_metadata("invariant.load", self.builder.module.add_metadata([]))
+        return number
+
+    def tangents(self, first: Any, count: int) -> list[Any]:
+        """Read numbers, each into all lanes of a vector."""
+        result = []
+        for place in _apart(self.builder, first, _WORD(1), count):
+            nothing = ir.Constant(_VECTOR, ir.Undefined)
+            one = self.builder.insert_element(nothing, self.number(place), _INT(0))
+            result.append(_shuffled(self.builder, one, [0] * LANES))
+        return result
+
+
+def _memories(context: Any, builder: Any, signature: Any, args: Any, *which: int) -> list[_Memory]:
+    return [_Memory(context, builder, signature.args[i], args[i]) for i in which]
+
+
+def _apart(builder: Any, first: Any, step: Any, count: int) -> list[Any]:
+    return [builder.add(first, builder.mul(step, _WORD(i))) for i in range(count)]
+
+
+def _shuffled(builder: Any, value: Any, lanes: Sequence[int]) -> Any:
+    return builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(_INT, LANES), list(lanes)))
+
+
+def _plus(builder: Any, c: Any, a: Any, b: Any) -> Any:
+    return builder.fadd(c, builder.fmul(a, b, flags=_FUSED), flags=_FUSED)
+
+
+def _minus(builder: Any, c: Any, a: Any, b: Any) -> Any:
+    return builder.fsub(c, builder.fmul(a, b, flags=_FUSED), flags=_FUSED)
+
+
+def _turn(builder: Any, states: Sequence[list[Any]], tangents: Sequence[Any], sums: list[Any]) -> None:
+    """Turn qubits one after the other, the first of which stands for the highest bit of the row number."""
+    for qubit, t in enumerate(tangents):
+        step = len(states[0]) >> (qubit + 1)
+        for i in range(len(states[0])):
+            if i & step:
+                continue
+            if sums:
+                kets, bras = states
+                sums[qubit] = _plus(builder, sums[qubit], bras[i + step], kets[i])
+                sums[qubit] = _minus(builder, sums[qubit], bras[i], kets[i + step])
+            for rows in states:
+                a, b = rows[i], rows[i + step]
+                rows[i], rows[i + step] = _minus(builder, a, t, b), _plus(builder, b, t, a)
+
+
+def _signs(qubit: int) -> Any:
+    bit = LANES >> (qubit + 1)
+    return ir.Constant(_VECTOR, [1.0 if lane & bit else -1.0 for lane in range(LANES)])
+
+
+def _turn_lanes(builder: Any, states: Sequence[list[Any]], tangents: Sequence[Any], sums: list[Any]) -> None:
+    """Do the same with the three qubits within a vector; the lanes of their sums lack their signs."""
+    for qubit, t in enumerate(tangents):
+        bit, signed = LANES >> (qubit + 1), builder.fmul(t, _signs(qubit))
+        for i in range(len(states[0])):
+            swapped = [_shuffled(builder, rows[i], [lane ^ bit for lane in range(LANES)]) for rows in states]
+            if sums:
+                sums[qubit] = _plus(builder, sums[qubit], states[1][i], swapped[0])
+            for rows, other in zip(states, swapped, strict=True):
+                rows[i] = _plus(builder, rows[i], signed, other)
+
+
+def _gray(number: int) -> int:
+    return number ^ (number >> 1)
+
+
+def _sent(row: int) -> list[int]:
+    """Return by which lanes the CNOT chain makes a vector of a quad from one before it."""
+    return [_gray(lane) ^ (row & 1) << 2 for lane in range(LANES)]
+
+
+def turner(qubits: int) -> Any:
+    """Return a function that turns so many qubits (1 to 3) of one state.
+
+    It reads x at x_column + x_rows[row] for the rows first, first + step ..., fetches what lies ``ahead`` of
+    these, and writes y at y_column + y_rows[row]; the tangents are t[qubit], t[qubit + 1] ...
+    """
+
+    @intrinsic
+    @no_type_check
+    def turn(typing, x, x_column, x_rows, y, y_column, y_rows, first, step, t, qubit, ahead):
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            x, x_rows, y, y_rows, t = _memories(context, builder, signature, args, 0, 2, 3, 5, 8)
+            _, x_column, _, _, y_column, _, first, step, _, qubit, ahead = args
+            rows = _apart(builder, first, step, 1 << qubits)
+            places = [builder.add(x_rows.number(row), x_column) for row in rows]
+            for place in places:
+                x.fetch(builder.add(place, ahead))
+            values = [x.load(place) for place in places]
+            _turn(builder, [values], t.tangents(qubit, qubits), [])
+            for value, row in zip(values, rows, strict=True):
+                y.store(value, builder.add(y_rows.number(row), y_column))
+            return context.get_dummy_value()
+
+        word = types.int64
+        return types.void(x, word, x_rows, y, word, y_rows, word, word, t, word, word), code
+
+    return turn
+
+
+def both_turner(qubits: int) -> Any:
+    """Return what ``turner`` does for both states, with the sums as last argument and result."""
+
+    @intrinsic
+    @no_type_check
+    def turn(typing, k, b, x_column, x_rows, y, z, y_column, y_rows, first, step, t, qubit, ahead, sums):
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            k, b, x_rows, y, z, y_rows, t = _memories(context, builder, signature, args, 0, 1, 3, 4, 5, 7, 10)
+            _, _, x_column, _, _, _, y_column, _, first, step, _, qubit, ahead, sums = args
+            rows = _apart(builder, first, step, 1 << qubits)
+            places = [builder.add(x_rows.number(row), x_column) for row in rows]
+            for state in (k, b):
+                for place in places:
+                    state.fetch(builder.add(place, ahead))
+            states = [[state.load(place) for place in places] for state in (k, b)]
+            totals = cgutils.unpack_tuple(builder, sums, qubits)
+            _turn(builder, states, t.tangents(qubit, qubits), totals)
+            for target, values in zip((y, z), states, strict=True):
+                for value, row in zip(values, rows, strict=True):
+                    target.store(value, builder.add(y_rows.number(row), y_column))
+            return context.make_tuple(builder, signature.return_type, totals)
+
+        word, result = types.int64, types.UniTuple(_vector, qubits)
+        return result(k, b, word, x_rows, y, z, word, y_rows, word, word, t, word, word, result), code
+
+    return turn
+
+
+def _quad_places(builder: Any, first: Any, number: Any, order: Sequence[int]) -> list[Any]:
+    """Return where vectors number ^ order[i] of a block are."""
+    places = [builder.xor(number, _WORD(each)) for each in order]
+    return [builder.add(first, builder.shl(place, _WORD(3))) for place in places]
+
+
+def opener(chain: bool) -> Any:
+    """Return a function that reads a quad of one state, as the CNOT chain sends it, and turns it.
+
+    It reads number ``source`` and those beside it of the block at x_first, and writes from y_first on.
+    """
+
+    @intrinsic
+    @no_type_check
+    def turn(typing, x, x_first, source, y, y_first, t, qubit):
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            memory, target, angles = _memories(context, builder, signature, args, 0, 3, 5)
+            order = [_gray(i) if chain else i for i in range(_QUAD)]
+            rows = [memory.load(place) for place in _quad_places(builder, args[1], args[2], order)]
+            if chain:
+                rows = [_shuffled(builder, row, _sent(i)) for i, row in enumerate(rows)]
+            tangents = angles.tangents(args[6], 5)
+            _turn_lanes(builder, [rows], tangents[2:], [])
+            _turn(builder, [rows], tangents[:2], [])
+            for row, place in zip(rows, _apart(builder, args[4], _WORD(LANES), _QUAD), strict=True):
+                target.store(row, place)
+            return context.get_dummy_value()
+
+        word = types.int64
+        return types.void(x, word, word, y, word, t, word), code
+
+    return turn
+
+
+def both_closer(chain: bool) -> Any:
+    """Return a function that turns a quad of both states, and writes it as before the CNOT chain.
+
+    It reads from x_first on, and writes number ``target`` and those beside it of the block at y_first.
+    """
+
+    @intrinsic
+    @no_type_check
+    def turn(typing, k, b, x_first, y, z, y_first, target, t, qubit, sums):
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            ket, bra, y, z, angles = _memories(context, builder, signature, args, 0, 1, 3, 4, 7)
+            places = _apart(builder, args[2], _WORD(LANES), _QUAD)
+            states = [[state.load(place) for place in places] for state in (ket, bra)]
+            totals = cgutils.unpack_tuple(builder, args[9], 5)
+            pair, three = totals[:2], totals[2:]
+            tangents = angles.tangents(args[8], 5)
+            _turn(builder, states, tangents[:2], pair)
+            _turn_lanes(builder, states, tangents[2:], three)
+            order = [_gray(i) if chain else i for i in range(_QUAD)]
+            for memory, rows in zip((y, z), states, strict=True):
+                for i, place in enumerate(_quad_places(builder, args[5], args[6], order)):
+                    back = [_sent(i).index(lane) for lane in range(LANES)]
+                    memory.store(_shuffled(builder, rows[i], back) if chain else rows[i], place)
+            return context.make_tuple(builder, signature.return_type, [*pair, *three])
+
+        word, result = types.int64, types.UniTuple(_vector, 5)
+        return result(k, b, word, y, z, word, word, t, word, result), code
+
+    return turn
+
+
+def zeros(count: int) -> Any:
+    """Return a function that makes so many vectors of zeros."""
+
+    @intrinsic
+    @no_type_check
+    def make(typing):
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            nothing = [ir.Constant(_VECTOR, [0.0] * LANES)] * count
+            return context.make_tuple(builder, signature.return_type, nothing)
+
+        return types.UniTuple(_vector, count)(), code
+
+    return make
+
+
+def adder(within: int) -> Any:
+    """Return a function that adds sums to an array, eight numbers each.
+
+    Args:
+        within: so many of the last ones are of qubits within a vector, and get their signs.
+    """
+
+    @intrinsic
+    @no_type_check
+    def add(typing, sums, array, first):
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            (memory,) = _memories(context, builder, signature, args, 1)
+            for i, total in enumerate(cgutils.unpack_tuple(builder, args[0], sums.count)):
+                qubit = i - (sums.count - within)
+                signed = builder.fmul(total, _signs(qubit)) if qubit >= 0 else total
+                place = builder.add(args[2], _WORD(i * LANES))
+                memory.store(builder.fadd(memory.load(place), signed), place)
+            return context.get_dummy_value()
+
+        return types.void(sums, array, types.int64), code
+
+    return add
+
+
+@intrinsic
+@no_type_check
+def align_stack(typing):
+    """Make the stack begin at a cache line: a vector put aside there that lies across two costs double."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        with builder.goto_entry_block():
+            room = builder.alloca(_VECTOR)
+            room.align = LANES * 8
+        kind = ir.FunctionType(ir.VoidType(), [room.type])
+        builder.asm(kind, "", "r", [room], side_effect=True)  # no instruction: the room is kept
+        return context.get_dummy_value()
+
+    return types.void(), code
