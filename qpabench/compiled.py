@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from functools import cache
+from importlib.util import find_spec
 from types import ModuleType
 
 VARIABLE = "QPABENCH_COMPILED"
@@ -21,6 +22,11 @@ def loops(name: str) -> ModuleType | None:
         return importlib.import_module(name)
     except ImportError:
         return None
+
+
+def in_use() -> bool:
+    """Whether compiled loops run wherever there are any; imports nothing."""
+    return is_allowed() and find_spec("numba") is not None
 
 
 def is_allowed() -> bool:

@@ -7,9 +7,8 @@ only, adjoint differentiation on the way back, both states uncomputed, memory O(
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -17,29 +16,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qpabench import compiled
 from qpabench.circuits import chain, halves
 from qpabench.circuits.ansatze import ry
 from qpabench.circuits.circuit import ROTATIONS, Circuit
 from qpabench.circuits.layers import layers, permutation
 
+KERNELS = "qpabench.circuits.kernels"
 BLOCK_QUBITS = 10  # two states of this size, each read and written, fit a first-level cache of 32 KiB
 SINGLE_BLOCK_QUBITS = 12  # so many are quicker in one block than in tiles and blocks
 CACHE_LINE = 8  # numbers of 8 bytes
 FASTER_QUBITS = 15  # beyond, the matrix products of the torch path are as quick, but for ``chain``
 
 
-@cache
-def _kernels() -> ModuleType | None:
-    """Import the loops with numba, which takes a second: not before a circuit runs."""
-    try:
-        from qpabench.circuits import kernels
-    except ImportError:
-        return None
-    return kernels
-
-
 def _loops() -> ModuleType:
-    kernels = _kernels()
+    kernels = compiled.loops(KERNELS)
     assert kernels is not None
     return kernels
 
@@ -53,8 +44,8 @@ def chosen(circuit: Circuit, device: torch.device) -> bool:
     """
     return (
         device.type == "cpu"
-        and os.environ.get("QPABENCH_COMPILED", "1") != "0"
-        and _kernels() is not None
+        and compiled.is_allowed()
+        and compiled.loops(KERNELS) is not None
         and (circuit.n_qubits <= FASTER_QUBITS or chain.planned(circuit) is not None)
     )
 

@@ -233,5 +233,5 @@ def _step_ratio(context: Context, group: Group) -> str:
 
 
 def _same_machine(a: Record, b: Record) -> bool:
-    keys = ("hardware", "threads")
+    keys = ("hardware", "threads", "loops")
     return all(a.provenance.get(k) == b.provenance.get(k) for k in keys) and alone(a) and alone(b)

@@ -24,6 +24,7 @@ import torch
 import torch._dynamo  # optimizers import it: two seconds, here once for all cells
 from safetensors.torch import save
 
+from qpabench import compiled
 from qpabench.errors import (
     ClaimedError,
     DamagedError,
@@ -244,6 +245,7 @@ def origin_of(cell: Cell, threads: int) -> dict[str, Any]:
     """Return the provenance of a cell."""
     brought_by = {choice.entry.kind: choice.brought_by for choice in cell.choices}
     origin = provenance(brought_by, threads=threads, seed=cell.seed, protocol=cell.protocol)
+    origin["loops"] = "compiled" if compiled.in_use() else "torch"
     device = _device(cell)
     if device.type == "cuda" and torch.cuda.is_available():
         about = {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}

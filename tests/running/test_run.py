@@ -1,6 +1,7 @@
 """A suite from its file to the report, and again."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from commands import Done, environment, in_subprocess
 from conftest import Bench
 from written_suites import DIRECT, write_suite
+
+from qpabench import compiled
 
 #: two workers have one thread each, one has two: sums in another order, through a short training
 JOBS_TOLERANCE = 1e-5
@@ -49,6 +52,13 @@ def test_nothing_temporary_is_left(undisturbed: Run) -> None:
     assert not [
         path for path in (undisturbed[0].folder / "run").rglob("*") if path.suffix in (".tmp", ".part")
     ]
+
+
+def test_a_record_says_how_its_losses_were_computed(undisturbed: Run) -> None:
+    provenance = undisturbed[0].records()[2].provenance
+    assert provenance["head"] == "kept-logits"
+    assert provenance["loops"] == ("compiled" if compiled.in_use() else "torch")
+    assert ("numba" in provenance["versions"]) == (find_spec("numba") is not None)
 
 
 def test_a_record_holds_the_metrics_of_the_contract(undisturbed: Run) -> None:
