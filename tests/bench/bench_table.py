@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from ratios import Clock, Ratio
+from ratios import Baseline, Clock, Ratio
 
 from qpabench.records.provenance import hardware
 from qpabench.reports.style import GREY, PALETTE, plain_style, readable_log, svg_and_png
@@ -18,11 +17,13 @@ INTRODUCTION = """\
 # Speed
 
 Made by `tox run -e bench`. Each figure is a ratio of median times of rivals that took turns within one run;
-± is the half-width of its interval in that run. Times belong to this machine and this hour, ratios travel.
+± is the half-width of its interval in that run. Times belong to this machine and this hour; ratios travel to
+machines of the same kind, so each kind of processor has its own baseline. "In torch" means without compiled
+loops.
 """
 
 
-def _row(each: Ratio, baseline: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+def _row(each: Ratio, baseline: Baseline) -> tuple[str, ...]:
     sign = "at most" if each.better == "low" else "at least"
     target = "" if each.target is None else f"{sign} {each.target:g}"
     reached = {None: "", True: "yes", False: "NO"}[each.reached]
@@ -34,7 +35,7 @@ def _row(each: Ratio, baseline: Mapping[str, Mapping[str, Any]]) -> tuple[str, .
 HEADER = ("ratio", "target", "measured", "reached", "medians", "baseline")
 
 
-def table(measured: Sequence[Ratio], baseline: Mapping[str, Mapping[str, Any]]) -> str:
+def table(measured: Sequence[Ratio], baseline: Baseline) -> str:
     """Return the table as text in columns."""
     rows = [HEADER, *(_row(each, baseline) for each in measured)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
@@ -46,7 +47,7 @@ def table(measured: Sequence[Ratio], baseline: Mapping[str, Mapping[str, Any]]) 
 def write_report(
     folder: Path,
     measured: Sequence[Ratio],
-    baseline: Mapping[str, Mapping[str, Any]],
+    baseline: Baseline,
     load: tuple[float, float, float],
 ) -> Path:
     """Write ``bench.md`` and ``bench/targets.svg``; return the former."""

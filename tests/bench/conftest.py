@@ -9,7 +9,9 @@ import pytest
 import torch
 from bench_table import table, write_report
 from jaxtyping import config as checks
-from ratios import Clock, Ratio, complaints, read_baseline, write_baseline
+from ratios import Clock, Ratio, complaints, read_baselines, write_baseline
+
+from qpabench.records.provenance import hardware
 
 BASELINE = Path(__file__).with_name("baseline.json")
 RATIOS = pytest.StashKey[list[Ratio]]()
@@ -43,17 +45,23 @@ def measured(request: pytest.FixtureRequest) -> list[Ratio]:
     return request.config.stash[RATIOS]
 
 
+def processor() -> str:
+    """Return the name that baselines of this machine go by."""
+    return str(hardware().get("cpu", "unknown processor"))
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
     found = config.stash[RATIOS]
     if not found and not config.getoption("--gate", default=False):
         return
-    baseline = read_baseline(BASELINE)
-    if baseline is None or config.getoption("--new-baseline", default=False):
+    baselines = read_baselines(BASELINE)
+    own = baselines.get(processor())
+    if own is None or config.getoption("--new-baseline", default=False):
         if exitstatus == 0:
-            write_baseline(BASELINE, found)
-        return
-    if config.getoption("--gate", default=False) and complaints(found, baseline):
+            write_baseline(BASELINE, processor(), found)
+        own = own or {}
+    if config.getoption("--gate", default=False) and complaints(found, own):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -61,12 +69,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     found = config.stash[RATIOS]
     if not found:
         return
-    baseline = read_baseline(BASELINE) or {}
+    baseline = read_baselines(BASELINE).get(processor(), {})
     load = os.getloadavg()
     terminalreporter.section("ratios")
     terminalreporter.write_line(table(found, baseline))
     terminalreporter.write_line(
-        f"load average {load[0]:.1f} {load[1]:.1f} {load[2]:.1f}, {os.cpu_count()} cores"
+        f"load average {load[0]:.1f} {load[1]:.1f} {load[2]:.1f}, {os.cpu_count()} cores, {processor()}"
     )
     for complaint in complaints(found, baseline):
         terminalreporter.write_line(f"slower: {complaint}", red=True)

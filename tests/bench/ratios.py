@@ -18,12 +18,13 @@ from typing import Any, Literal
 
 from qpabench import compiled
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 TOLERANCE = 0.25  # a ratio may be worse by so much before it is called slower
 FEW_ROUNDS = 3
 NOISE_OF_FEW = 0.5  # what fewer rounds than that are taken to vary by
 BURST_SECONDS = 0.02  # a quick call is repeated so long, and its mean taken
 Better = Literal["low", "high"]
+Baseline = Mapping[str, Mapping[str, Any]]  # by name: value, better
 
 
 @dataclass(frozen=True)
@@ -165,12 +166,12 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def complaints(measured: Sequence[Ratio], baseline: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def complaints(measured: Sequence[Ratio], baseline: Baseline) -> list[str]:
     """Say which ratios are worse than the baseline beyond tolerance and noise, and which have vanished.
 
     Args:
         measured: of this run.
-        baseline: name -> ``{"value": ..., "better": ...}``.
+        baseline: of the same kind of processor.
     """
     found = []
     by_name = {each.name: each for each in measured}
@@ -189,22 +190,27 @@ def complaints(measured: Sequence[Ratio], baseline: Mapping[str, Mapping[str, An
     return found
 
 
-def read_baseline(path: Path) -> dict[str, dict[str, Any]] | None:
-    """Return the baseline's ratios by name, None when there is no baseline."""
+def read_baselines(path: Path) -> dict[str, Baseline]:
+    """Return the baseline of each processor by its name.
+
+    Rivals that rest on other libraries gain differently from another kind of processor: those ratios travel
+    from machine to machine and from hour to hour, but not from one kind to the next.
+    """
     if not path.exists():
-        return None
+        return {}
     content = json.loads(path.read_text(encoding="utf-8"))
     if content["schema_version"] != SCHEMA_VERSION:
         raise ValueError(
             f"{path}: schema_version {content['schema_version']}, expected {SCHEMA_VERSION}; remove it"
         )
-    return dict(content["ratios"])
+    return dict(content["processors"])
 
 
-def write_baseline(path: Path, measured: Sequence[Ratio]) -> None:
-    """Keep the ratios of this run."""
+def write_baseline(path: Path, processor: str, measured: Sequence[Ratio]) -> None:
+    """Keep the ratios of this run as those of a processor."""
     kept = {
         each.name: {"value": round(each.value, 4), "better": each.better} for each in measured if each.gated
     }
-    text = json.dumps({"schema_version": SCHEMA_VERSION, "ratios": kept}, indent=2, sort_keys=True)
+    processors = read_baselines(path) | {processor: kept}
+    text = json.dumps({"schema_version": SCHEMA_VERSION, "processors": processors}, indent=1, sort_keys=True)
     path.write_text(text + "\n", encoding="utf-8")

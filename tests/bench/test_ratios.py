@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ratios import NOISE_OF_FEW, Ratio, complaints, duration, noise_of, ratio, read_baseline, write_baseline
+from ratios import NOISE_OF_FEW, Ratio, complaints, duration, noise_of, ratio, read_baselines, write_baseline
 
 QUIET = [1.0, 1.01, 0.99, 1.0, 1.0]
 
@@ -54,11 +54,16 @@ def test_noise_grows_with_the_spread_of_the_rounds() -> None:
     assert noise_of([1.0], [1.0]) == NOISE_OF_FEW
 
 
-def test_a_baseline_survives_its_file(tmp_path: Path) -> None:
+def test_each_kind_of_processor_has_its_own_baseline(tmp_path: Path) -> None:
     path = tmp_path / "baseline.json"
-    assert read_baseline(path) is None
-    write_baseline(path, [ratio_of(1.5)])
-    assert read_baseline(path) == {"step": {"value": 1.5, "better": "low"}}
+    assert read_baselines(path) == {}
+    write_baseline(path, "one", [ratio_of(1.5)])
+    write_baseline(path, "other", [ratio_of(9.0)])
+    write_baseline(path, "one", [ratio_of(2.0)])
+    assert read_baselines(path) == {
+        "one": {"step": {"value": 2.0, "better": "low"}},
+        "other": {"step": {"value": 9.0, "better": "low"}},
+    }
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(2e-6, "2 µs"), (0.0123, "12.3 ms"), (4.56, "4.56 s")])
