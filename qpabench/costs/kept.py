@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qpabench import compiled
 from qpabench.cache import cache_dir
 from qpabench.costs.pieces import Piece
 from qpabench.errors import QpabenchError, one_line
@@ -21,7 +22,7 @@ from qpabench.records.provenance import hardware, package_versions
 from qpabench.suite.cell import Cell
 from qpabench.suite.variance import Point
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # also where the same pieces take another time than before
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def machine(threads: int) -> dict[str, object]:
     return {
         "cpu": hardware()["cpu"],
         "threads": threads,
+        "loops": compiled.in_use(),
         **package_versions(("torch", "qpabench")),
         "schema_version": SCHEMA_VERSION,
     }
