@@ -31,7 +31,7 @@ from qpabench.training.stopwatch import Stopwatch
 
 FORMAT = 1
 #: of a record's provenance: with any of these changed, a resumed cell might end with other numbers
-DECISIVE = ("versions", "plugins", "commit", "dirty", "python", "threads", "head")
+DECISIVE = ("versions", "plugins", "commit", "dirty", "python", "threads", "head", "loops")
 
 
 @dataclass
