@@ -157,13 +157,11 @@ def _pass_in_torch(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Do what ``_pass`` does, labels aside, over blocks of tokens: sums are known while e is near.
 
-    With e = exp(z + u B^T - top) and its sum by a column of ones beside B, one skinny product gives both that
-    and e B; top is 0 where it can be, else the greatest logit.
+    e is exp(z + u B^T - top); top is 0 where it can be, else the greatest logit.
     """
     Bt = B.T.contiguous()
-    columns = torch.cat([B, B.new_ones(len(B), 1)], dim=1)
     gradient = torch.zeros_like(Bt) if wants_B else None
-    sums = u.new_empty(len(u), columns.shape[1])
+    sums = u.new_empty(len(u), B.shape[1] + 1)
     logarithms = u.new_empty(len(u))
     rows = max(1, BLOCK_ENTRIES // len(B))
     buffer = u.new_empty(min(rows, len(u)), len(B))
@@ -174,8 +172,8 @@ def _pass_in_torch(
             e = torch.addmm(given, u[part], Bt, out=buffer[: len(given)])
             top = u.new_zeros(len(e)) if bounded else e.amax(1)
             (e if bounded else e.sub_(top.unsqueeze(1))).exp_()
-            torch.mm(e, columns, out=sums[part])
-            total = sums[part, -1]
+            total = e.sum(1)  # a product with ones would lose digits
+            sums[part, :-1], sums[part, -1] = e @ B, total
             logarithms[part] = total.log().add_(top)
             if gradient is not None:
                 gradient.addmm_((u[part] * (weights[part] / total).unsqueeze(1)).T, e)

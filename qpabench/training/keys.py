@@ -6,7 +6,7 @@ import hashlib
 
 from qpabench.suite.cell import Cell
 
-FEATURES_VERSION = 2
+FEATURES_VERSION = 3
 
 
 def features_key(cell: Cell) -> str:

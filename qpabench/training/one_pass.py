@@ -25,7 +25,7 @@ class OnePassLoss(torch.autograd.Function):
 
     Per chunk c of outputs: z = scale * (h W_c^T + u B_c^T) + bias_c, e = exp(z - m). As m serves the first
     chunk's maximum: what is far above it shows in the sum, and then the maximum of all chunks is found first.
-    A column of ones beside B gives sum(e) with e B. dL/dz = w (e / sum - onehot).
+    dL/dz = w (e / sum - onehot).
     """
 
     @staticmethod
@@ -158,7 +158,7 @@ def _one_pass(given: tuple[Any, ...], wants: tuple[bool, ...], reference: Tensor
     ones = inputs.new_ones(len(weight), 1)
     columns = ones if B is None else torch.cat([B, ones], dim=1)
     shifted = None  # u beside -m: one skinny product adds the low-rank term and takes m away
-    sums = inputs.new_zeros(tokens, columns.shape[1])
+    low_rank = inputs.new_zeros(tokens, columns.shape[1] - 1)
     sum_inputs = torch.zeros_like(inputs) if wants_inputs else None
     total, picked = inputs.new_zeros(tokens), inputs.new_zeros(tokens)
     rows = torch.arange(tokens, device=inputs.device)
@@ -194,14 +194,14 @@ def _one_pass(given: tuple[Any, ...], wants: tuple[bool, ...], reference: Tensor
         picked = torch.where(inside, z[rows, column], picked)
         e = z.exp_()
         weighted = e if scale is None else e * scale[part]
-        sums.addmm_(weighted, columns[part])
-        if scale is not None:
-            total += e.sum(1)
+        total += e.sum(1)  # a product with ones, or one that adds to its result, would lose digits
+        if B is not None:
+            low_rank += weighted @ B[part]
         if sum_inputs is not None:
             sum_inputs.addmm_(weighted, weight[part])
         if keeps:
             kept.append((part, e))
-    return Summed(sums[:, -1] if scale is None else total, picked, sum_inputs, sums[:, :-1], kept, unscaled)
+    return Summed(total, picked, sum_inputs, low_rank, kept, unscaled)
 
 
 _memory = threading.local()

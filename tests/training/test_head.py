@@ -110,6 +110,33 @@ def test_float32_is_close_to_float64() -> None:
         assert float((gradient - expected).abs().max() / expected.abs().max()) < FLOAT32
 
 
+@pytest.mark.parametrize("compiled", ["1", "0"])
+def test_float32_keeps_its_digits_over_a_whole_vocabulary(
+    compiled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logits almost alike: each sum is of 49,152 terms of one size, the worst there is."""
+    monkeypatch.setenv("QPABENCH_COMPILED", compiled)
+    random = torch.Generator().manual_seed(1)
+    outputs, tokens = 49_152, 16
+    weight, inputs = (torch.randn(n, WIDTH, generator=random) * 0.1 for n in (outputs, tokens))
+    pair = [torch.rand(n, RANK, generator=random) * 0.1 for n in (tokens, outputs)]
+    labels, weights = torch.arange(tokens) * 1000, torch.full((tokens,), 1 / tokens)
+    found, exact = (
+        [tensor.detach().to(dtype).requires_grad_() for tensor in pair]
+        for dtype in (torch.float32, torch.float64)
+    )
+    loss = fast_loss(Factors(inputs, (found[0], found[1])), weight, labels, weights)
+    expected = plain_loss(
+        Factors(inputs.double(), (exact[0], exact[1])), weight.double(), labels, weights.double()
+    )
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    nll = token_nll(Factors(inputs, (found[0], found[1])), weight, labels)
+    assert nll.mean().item() == pytest.approx(expected.item(), rel=1e-6)
+    pairs = zip(torch.autograd.grad(loss, found), torch.autograd.grad(expected, exact), strict=True)
+    for gradient, reference in pairs:
+        assert float((gradient - reference).abs().max() / reference.abs().max()) < FLOAT32
+
+
 def test_fast_loss_agrees_where_only_part_of_a_low_rank_term_wants_a_gradient() -> None:
     layer = Layer()
     u, B = layer.factors.low_rank or ()

@@ -102,6 +102,20 @@ def test_token_nll_is_that_of_float64(size: float, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_path")
+def test_a_whole_vocabulary_keeps_its_digits(tmp_path: Path) -> None:
+    """Logits almost alike: each sum is of 49,152 terms of one size, the worst there is."""
+    outputs, tokens = 49_152, 9
+    z = draw(tokens, outputs, seed=1, factor=0.1)
+    (z - z.logsumexp(1, keepdim=True)).numpy().tofile(tmp_path / "logits.f32")
+    u, B = draw(tokens, 3, seed=2, factor=0.1), draw(outputs, 3, seed=3, factor=0.1)
+    source = KeptLogits(tmp_path / "logits.f32", outputs)
+    labels = torch.arange(tokens) * 5000
+    factors = KeptFactors(torch.zeros(tokens, 1), (u, B), source=source, positions=slice(0, tokens))
+    exact = F.cross_entropy(z.double() + u.double() @ B.double().T, labels, reduction="none")
+    assert_same(token_nll(factors, torch.zeros(outputs, 1), labels), exact)
+
+
+@pytest.mark.usefixtures("_path")
 def test_only_the_factor_that_wants_a_gradient_gets_one(tmp_path: Path) -> None:
     layer = Layer(tmp_path, 0.1)
     u, B = layer.pair
