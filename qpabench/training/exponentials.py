@@ -147,8 +147,8 @@ class LowRank:
 
         _share(work, len(given), given.size)
 
-    def second_gradient(self, share: Tensor, kept: Iterable[tuple[slice, Tensor]]) -> Tensor:
-        """Return that of B: (share u)^T e transposed, (V, rank).
+    def factor_gradient(self, share: Tensor, kept: Iterable[tuple[slice, Tensor]]) -> Tensor:
+        """Return the gradient of the factor B: (share u)^T e transposed, (V, rank).
 
         Args:
             share: (tokens, 1) by which a token's exponentials count.

@@ -236,7 +236,7 @@ def _gradients(
             d_scale[part] = (e * share * logits).sum(0)
     if wants_B:
         if found.term is not None:
-            d_B = found.term.second_gradient(share, found.kept)
+            d_B = found.term.factor_gradient(share, found.kept)
         else:
             d_B = torch.empty_like(B)
             scaled = (u * share).T.contiguous()

@@ -99,7 +99,7 @@ def test_parts_of_the_outputs_add_up(tokens: int, columns: int, bias: bool) -> N
         kept.append((part, e))
     term.assert_sums()
     share = term.weights / torch.from_numpy(term.low_rank.sums)[:, -1]
-    assert_close(term.low_rank.second_gradient(share.unsqueeze(1), kept), term.gradient())
+    assert_close(term.low_rank.factor_gradient(share.unsqueeze(1), kept), term.gradient())
 
 
 @pytest.mark.usefixtures("threads")
