@@ -34,7 +34,7 @@ class Gate:
     angle: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Circuit:
     """Gates on ``n_qubits`` qubits in the order in which they act.
 
@@ -67,13 +67,16 @@ class Circuit:
         if used != set(range(len(used))):
             raise InputError("circuit: angle indices must be 0..n_angles-1 without gaps")
 
+    def __eq__(self, other: object) -> bool:
+        return self._content == other._content if isinstance(other, Circuit) else NotImplemented
+
     def __hash__(self) -> int:
-        return self._hash
+        return hash(self._content)
 
     @cached_property
-    def _hash(self) -> int:
-        """Circuits are looked up in every step, and have thousands of gates."""
-        return hash((self.n_qubits, self.gates))
+    def _content(self) -> str:
+        """All of it as one text: circuits are looked up in every step, and have thousands of gates."""
+        return repr((self.n_qubits, [(gate.name, gate.qubits, gate.angle) for gate in self.gates]))
 
     @cached_property
     def n_angles(self) -> int:

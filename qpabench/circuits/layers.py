@@ -48,7 +48,8 @@ class Plan:
     one: Tensor  # (R, 1, 1) the second factor of a single block
     permutations: list[Tensor | None]
     inverses: list[Tensor | None]
-    projectors: list[Tensor]  # per block (k*k, axes * qubits): half the generators, embedded in the block
+    parts: tuple[int, ...]  # qubits per part of a block whose cross products are taken, summing to n_qubits
+    projectors: list[Tensor]  # per part (k*k, axes * qubits): half the generators, embedded in the part
 
     @property
     def n_layers(self) -> int:
@@ -100,6 +101,11 @@ def block_sizes(n_qubits: int, count: int) -> tuple[int, ...]:
     return tuple(base + (1 if block < extra else 0) for block in range(count))
 
 
+def halved(size: int) -> tuple[int, int]:
+    """Cut a block's qubits in two: cross products of both together cost less than those of the block."""
+    return size - size // 2, size // 2
+
+
 @lru_cache(maxsize=64)
 def compiled(circuit: Circuit, device: torch.device, real_dtype: torch.dtype, keep: bool = True) -> Plan:
     """Compile a circuit.
@@ -113,7 +119,9 @@ def compiled(circuit: Circuit, device: torch.device, real_dtype: torch.dtype, ke
     n_qubits = circuit.n_qubits
     steps = layers(circuit)
     kept = keep and n_qubits <= KEPT_QUBITS and len(steps) << n_qubits <= KEPT_AMPLITUDES
+    kept = kept or n_qubits == 1  # nothing to cut in two
     blocks = block_sizes(n_qubits, min(2, n_qubits) if kept else -(-n_qubits // STREAMED_BLOCK_QUBITS))
+    parts = blocks if kept else tuple(part for block in blocks for part in halved(block))
     used = sorted({axis for step in steps for axis in step.axes if axis >= 0})
     real = set(used) <= {ROTATIONS.index("ry")}
     dtype = real_dtype if real else (torch.complex128 if real_dtype == torch.float64 else torch.complex64)
@@ -129,7 +137,8 @@ def compiled(circuit: Circuit, device: torch.device, real_dtype: torch.dtype, ke
     for step in steps:
         if step.cx not in distinct:
             index = permutation(n_qubits, step.cx)
-            distinct[step.cx] = index.to(device), torch.argsort(index).to(device)
+            back = torch.argsort(index)
+            distinct[step.cx] = index.to(device, torch.int32), back.to(device, torch.int32)
         permutations.append(distinct[step.cx][0])
         inverses.append(distinct[step.cx][1])
     place = torch.zeros(len(ROTATIONS), dtype=torch.long, device=device)
@@ -150,7 +159,8 @@ def compiled(circuit: Circuit, device: torch.device, real_dtype: torch.dtype, ke
         one=torch.ones(len(steps), 1, 1, dtype=dtype, device=device),
         permutations=permutations,
         inverses=inverses,
-        projectors=[_projector(generators[used or [0]], size) for size in blocks],
+        parts=parts,
+        projectors=[_projector(generators[used or [0]], size) for size in parts],
     )
 
 
@@ -204,12 +214,12 @@ def _gate_order(blocks: tuple[int, ...], n_layers: int) -> Tensor:
 
 
 def angle_gradient(plan: Plan, crosses: list[Tensor], dtype: torch.dtype) -> Float[Tensor, "n_angles"]:
-    """Return the gradient from C[i, j] = sum over other blocks of conj(bra)[i] ket[j], per block (R, k*k).
+    """Return the gradient from C[i, j] = sum over other parts of conj(bra)[i] ket[j], per part (R, k*k).
 
     Source: dU/dtheta = G U / 2 with G = -iP, so d<phi|psi>/dtheta = <phi| G |psi> / 2, taken beside the gate.
     """
     columns = []
-    for size, cross, projector in zip(plan.blocks, crosses, plan.projectors, strict=True):
+    for size, cross, projector in zip(plan.parts, crosses, plan.projectors, strict=True):
         columns.append((cross @ projector).view(plan.n_layers, -1, size))
     by_axis = torch.cat(columns, dim=2)  # (R, axes, N)
     if not plan.real:

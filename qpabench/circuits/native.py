@@ -19,7 +19,7 @@ from torch import Tensor
 from qpabench.circuits import fast
 from qpabench.circuits.backend import Backend
 from qpabench.circuits.circuit import Circuit
-from qpabench.circuits.layers import Plan, angle_gradient, compiled, factors
+from qpabench.circuits.layers import Plan, angle_gradient, compiled, factors, halved
 from qpabench.randomness import derive_seed
 
 SAMPLE_CHUNK = 1 << 20
@@ -87,16 +87,14 @@ def _backward_kept(plan: Plan, blocks: list[Tensor], bra: Tensor, kets: Tensor) 
     return crosses
 
 
-def _turned(state: Tensor, spare: Tensor, matrices: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Apply one matrix a block, given transposed: each product turns the state by a block, the last one back.
+def _turned(state: Tensor, spare: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Apply a matrix to the last block, which becomes the first one.
 
     Results go from one buffer to the other; both are returned, the result first.
     """
-    for matrix in matrices:
-        k = matrix.shape[0]
-        torch.mm(state.view(k, -1).T, matrix, out=spare.view(-1, k))
-        state, spare = spare, state
-    return state, spare
+    k = matrix.shape[0]
+    torch.mm(matrix, state.view(-1, k).T, out=spare.view(k, -1))
+    return spare, state
 
 
 def _permuted(state: Tensor, spare: Tensor, index: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -108,28 +106,32 @@ def _permuted(state: Tensor, spare: Tensor, index: Tensor | None) -> tuple[Tenso
 def _forward_streamed(plan: Plan, blocks: list[Tensor]) -> Tensor:
     state = _start(plan)
     spare = torch.empty_like(state)
-    transposed = [block.mT for block in blocks]
     for step, index in enumerate(plan.permutations):
-        state, spare = _turned(state, spare, [block[step] for block in transposed])
+        for block in reversed(blocks):
+            state, spare = _turned(state, spare, block[step])
         state, spare = _permuted(state, spare, index)
     return state
 
 
 def _backward_streamed(plan: Plan, blocks: list[Tensor], bra: Tensor, ket: Tensor) -> list[Tensor]:
-    """Return per block the cross products of all layers; a layer's rotations commute with its generators."""
-    crosses = [torch.empty_like(block) for block in blocks]
-    inverse = [block.conj() for block in blocks]  # the transpose of the inverse
+    """Return per part the cross products of all layers; a layer's rotations commute with its generators."""
+    backward = []
+    for block, size in zip(blocks, plan.blocks, strict=True):
+        upper, lower = (1 << part for part in halved(size))
+        high = block.new_empty(plan.n_layers, upper, upper)
+        low = block.new_empty(plan.n_layers, upper, lower, lower)
+        backward.append((block.mH, high, low))
     ket, spare_bra, spare_ket = ket.clone(), torch.empty_like(bra), torch.empty_like(ket)
     for step in reversed(range(plan.n_layers)):
         bra, spare_bra = _permuted(bra, spare_bra, plan.inverses[step])
         ket, spare_ket = _permuted(ket, spare_ket, plan.inverses[step])
-        for cross, matrices in zip(crosses, inverse, strict=True):
-            matrix = matrices[step]
-            k = matrix.shape[0]
-            torch.mm(bra.view(k, -1).conj(), ket.view(k, -1).T, out=cross[step])
-            bra, spare_bra = _turned(bra, spare_bra, [matrix])
-            ket, spare_ket = _turned(ket, spare_ket, [matrix])
-    return [cross.flatten(1) for cross in crosses]
+        for inverse, high, low in reversed(backward):
+            bra, spare_bra = _turned(bra, spare_bra, inverse[step])
+            ket, spare_ket = _turned(ket, spare_ket, inverse[step])
+            _, upper, lower, _ = low.shape
+            torch.mm(bra.view(upper, -1).conj(), ket.view(upper, -1).T, out=high[step])
+            torch.bmm(bra.view(upper, lower, -1).conj(), ket.view(upper, lower, -1).mT, out=low[step])
+    return [part.flatten(1) for _, high, low in backward for part in (high, low.sum(1))]
 
 
 def state_vector(circuit: Circuit, angles: Float[Tensor, "batch n_angles"]) -> Tensor:

@@ -14,6 +14,15 @@ def test_a_circuit_counts_its_angles_and_states() -> None:
     assert (circuit.n_angles, circuit.n_states) == (2, 8)
 
 
+def test_circuits_of_the_same_gates_are_the_same() -> None:
+    gates = (Gate("rx", (0,), 0), Gate("cx", (0, 1)), Gate("rz", (1,), 1))
+    circuit, again = Circuit(2, gates), Circuit(2, tuple(Gate(g.name, g.qubits, g.angle) for g in gates))
+    assert (circuit, hash(circuit)) == (again, hash(again))
+    others = [Circuit(3, gates), Circuit(2, gates[:2]), Circuit(2, (*gates[:2], Gate("ry", (1,), 1)))]
+    shared = Circuit(2, (*gates[:2], Gate("rz", (1,), 0)))
+    assert circuit not in [*others, shared, (2, gates)]
+
+
 @pytest.mark.parametrize(
     ("n_qubits", "gates", "said"),
     [

@@ -76,9 +76,10 @@ def test_any_circuit_equals_dense_kronecker_matrices(seed: int) -> None:
     np.testing.assert_allclose(exact_probabilities(circuit, angles)[0].numpy(), expected, atol=DOUBLE)
 
 
+@pytest.mark.parametrize("n_qubits", [1, 2, 3, 5, 7, 9])  # 7: two blocks kept, two of other sizes uncomputed
 @pytest.mark.parametrize("name", ANSATZE)
-def test_uncomputed_states_give_what_kept_states_give(name: str) -> None:
-    circuit = ANSATZE[name](7, 4)  # two blocks kept, two of other sizes uncomputed
+def test_uncomputed_states_give_what_kept_states_give(name: str, n_qubits: int) -> None:
+    circuit = ANSATZE[name](n_qubits, 4)
     angles = angles_of(circuit, 1)
     cotangent = torch.randn(circuit.n_states, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     found = []
