@@ -43,7 +43,7 @@ def fast_loss(
         return plain_loss(factors, weight, labels, weights, bias, softcap)
     if factors.inputs.device.type != "cpu":
         return online_loss(factors, weight, labels, weights, bias)
-    u, B = factors.low_rank if factors.low_rank is not None else (None, None)
+    u, B = factors.low_rank or (None, None)
     given = (factors.inputs, u, B, factors.scale, weight, bias, labels, weights)
     loss: Tensor = OnePassLoss.apply(*given)  # type: ignore[no-untyped-call]
     return loss
@@ -71,7 +71,7 @@ def token_nll(
     if softcap is None and factors.inputs.device.type != "cpu":
         return online_nll(factors, weight, labels, bias)
     if softcap is None:
-        u, B = factors.low_rank if factors.low_rank is not None else (None, None)
+        u, B = factors.low_rank or (None, None)
         given = (factors.inputs, u, B, factors.scale, weight, bias, labels)
         found = summed(given, (False,) * 4)
         nll: Tensor = found.total.log() - found.picked

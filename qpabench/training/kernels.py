@@ -44,26 +44,21 @@ def _part(function: Any) -> Any:
     return numba.njit(inline="always")(function)
 
 
-@intrinsic
-@no_type_check
-def _as_int(typing_context, value):
-    """Read a float32's bits as int32."""
+def _reinterpreted(given: Any, wanted: Any) -> Any:
+    """Return a function that reads a number's bits as those of another type."""
 
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], context.get_value_type(types.int32))
+    @intrinsic
+    @no_type_check
+    def read(typing_context, number):
+        def generate(context, builder, signature, arguments):
+            return builder.bitcast(arguments[0], context.get_value_type(wanted))
 
-    return types.int32(types.float32), generate
+        return wanted(given), generate
+
+    return read
 
 
-@intrinsic
-@no_type_check
-def _as_float(typing_context, bits):
-    """Read an int32's bits as float32."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], context.get_value_type(types.float32))
-
-    return types.float32(types.int32), generate
+_as_int, _as_float = _reinterpreted(types.float32, types.int32), _reinterpreted(types.int32, types.float32)
 
 
 @_part

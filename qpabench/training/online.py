@@ -46,7 +46,7 @@ def online_loss(
     Returns:
         A scalar with a gradient to the factors.
     """
-    u, B = factors.low_rank if factors.low_rank is not None else (None, None)
+    u, B = factors.low_rank or (None, None)
     given = (factors.inputs, u, B, factors.scale, weight, bias, labels, weights)
     loss: Tensor = _OnlineLoss.apply(*given)  # type: ignore[no-untyped-call]
     return loss
@@ -60,7 +60,7 @@ def online_nll(
     bias: Tensor | None = None,
 ) -> Float[Tensor, "tokens"]:
     """Return each token's NLL in nats; see ``online_loss``."""
-    u, B = factors.low_rank if factors.low_rank is not None else (None, None)
+    u, B = factors.low_rank or (None, None)
     layer = _Layer(factors.inputs, u, B, factors.scale, weight, bias, labels)
     return _one_pass(layer, (False,) * 4).nll
 
