@@ -50,3 +50,31 @@ def test_the_process_that_compiles_them_gives_the_same_bits_as_later_ones(tmp_pa
     assert list(tmp_path.rglob("*.nbi"))
     assert len(first.splitlines()) == 10
     assert hashes() == first
+
+
+WHERE = """
+import torch
+from qpabench.circuits import ansatze, fast
+from qpabench.circuits.native import exact_probabilities
+circuit = ansatze.ry(2, 1)
+print(fast.chosen(circuit, torch.device("cpu")), float(exact_probabilities(circuit, torch.zeros(1, 2))[0, 0]))
+"""
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_where_numba_has_no_folder_they_are_kept_in_the_cache_or_not_used(
+    tmp_path: Path, writable: bool
+) -> None:
+    cache = tmp_path / "cache"
+    if not writable:
+        cache.write_text("a file, no folder", encoding="ascii")
+    env = os.environ | {
+        "NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator",
+        "QPABENCH_CACHE": str(cache),
+    }
+    env.pop("NUMBA_CACHE_DIR", None)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", WHERE], env=env, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == (f"{writable} 1.0\n", "")
+    assert bool(list(tmp_path.rglob("loops/**/*.nbi"))) == writable

@@ -7,7 +7,7 @@ uncomputed, memory O(2**N) at any depth. ``chain_kernels`` are the loops, ``halv
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qpabench import compiled
 from qpabench.circuits import halves
 from qpabench.circuits.circuit import ROTATIONS, Circuit, cnot_chain
 from qpabench.circuits.layers import layers
@@ -25,11 +26,8 @@ LEVEL_QUBITS = 7  # at most, so that a tile fits as well
 PADDING = 16  # numbers between blocks: columns of blocks don't fall into the same lines of the cache
 
 
-@cache
 def _loops() -> ModuleType:
-    from qpabench.circuits import chain_kernels
-
-    return chain_kernels
+    return compiled.needed("qpabench.circuits.chain_kernels")
 
 
 @dataclass(frozen=True)

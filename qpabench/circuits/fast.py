@@ -30,9 +30,7 @@ FASTER_QUBITS = 15  # beyond, the matrix products of the torch path are as quick
 
 
 def _loops() -> ModuleType:
-    kernels = compiled.loops(KERNELS)
-    assert kernels is not None
-    return kernels
+    return compiled.needed(KERNELS)
 
 
 def chosen(circuit: Circuit, device: torch.device) -> bool:

@@ -11,12 +11,13 @@ Differs: all terms run, so the state is exact; the way back runs through the sam
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from qpabench import compiled
 
 if TYPE_CHECKING:
     from qpabench.circuits.chain import ChainPlan
@@ -25,11 +26,8 @@ FEWEST_QUBITS = 16  # so that each half has enough for the compiled loops
 MOST_LAYERS = 6  # one more doubles the matrix product, and saves a layer
 
 
-@cache
 def _loops() -> ModuleType:
-    from qpabench.circuits import halves_kernels
-
-    return halves_kernels
+    return compiled.needed("qpabench.circuits.halves_kernels")
 
 
 def layers_on_halves(n_qubits: int, within: int, chained: Sequence[bool]) -> int:
