@@ -95,8 +95,6 @@ def published(
 def make_room(root: str, allowed_bytes: int, stays: Path) -> None:
     """Remove folders of a part of the cache, those used longest ago first, until the rest is small enough.
 
-    A process that has their files open reads on: a file vanishes only when nobody has it open.
-
     Args:
         root: name of that part.
         allowed_bytes: what all but ``stays`` may take.
@@ -108,12 +106,17 @@ def make_room(root: str, allowed_bytes: int, stays: Path) -> None:
     for path in sorted(others, key=lambda path: used[path]):
         if sum(sizes.values()) <= allowed_bytes:
             break
-        aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")  # others see all of it or nothing
-        with suppress(OSError):
-            path.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
+        remove(path)
         del sizes[path]
     os.utime(stays, ns=(time.time_ns(),) * 2)  # finer than the clock of the file system
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder of the cache: others see all of it or nothing, and read on what they have open."""
+    aside = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.part")
+    with suppress(OSError):
+        folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def folders(root: str) -> list[Path]:

@@ -13,7 +13,7 @@ from qpabench.costs.work import Rows, Work, rows_of, tokens_read, work_of
 from qpabench.hooks.entries import LayerShape, Ledger, ModelOptions
 from qpabench.suite.cell import Cell
 from qpabench.suite.variance import Point
-from qpabench.training.budget import budget_bytes
+from qpabench.training.budget import TRAIN_TEXT, budget_bytes, kept_parts
 from qpabench.training.keys import features_key
 
 FLOAT_BYTES = 4
@@ -126,12 +126,16 @@ def _cost(cell: Cell, rows: Rows, calibration: Calibration, budget: int, *, with
         drawn_once = _at(points["step"], ledger, cell.backend.name) if cell.n_theta else 0.0
         step += drawn_once if ledger.trains_theta else forward
     features = _features_seconds(cell, rows, layer, head, calibration) if with_features else 0.0
-    if "kept" in head and FLOAT_BYTES * layer.d_out * _positions(cell, rows, work) <= budget:
-        head = {**head, **head["kept"]}
+    measuring = _measure_seconds(head, layer, work)
+    if "kept" in head:
+        quick = {**head, **head["kept"]}
+        trains, share = _kept(cell, rows, layer, work, budget)
+        measuring += share * (_measure_seconds(quick, layer, work) - measuring)
+        head = quick if trains else head
     return Cost(
         features_seconds=features,
         train_seconds=work.steps * (_head_seconds(head, "train", layer, work.tokens_per_step) + step),
-        eval_seconds=_measure_seconds(head, layer, work) + work.draws * draw,
+        eval_seconds=measuring + work.draws * draw,
         other_seconds=float(process["seconds"]) + drawn_once,
         memory_bytes=int(process["bytes"]) + _bytes(cell, layer, ledger, work),
         circuits=work.steps * cell.circuits_per_step + (work.draws if cell.circuits_per_step else 0),
@@ -152,9 +156,14 @@ def _features_seconds(
     return 2 * backbone * read / float(rate) + _head_seconds(head, "eval", layer, scored)
 
 
-def _positions(cell: Cell, rows: Rows, work: Work) -> int:
-    """Return how many positions the features hold, training rows and padding included."""
-    return work.tokens_measured + rows.rows["train"] * (pieces.layer_of(cell).n_positions - 1)
+def _kept(cell: Cell, rows: Rows, layer: LayerShape, work: Work, budget: int) -> tuple[bool, float]:
+    """Return whether training reads kept logits, and the share of the measured positions that does."""
+    each = {name: cell.evaluate.stride if name == "stream" else layer.n_positions - 1 for name in rows.rows}
+    positions = {name: count * each[name] for name, count in rows.rows.items()}
+    parts = kept_parts(positions, rows.text_tokens, FLOAT_BYTES * layer.d_out, budget)
+    trains = "train" in parts or (TRAIN_TEXT in parts and cell.train.loss == "masked")
+    measured = sum(positions[name] for name in parts if name not in ("train", TRAIN_TEXT))
+    return trains, measured / work.tokens_measured
 
 
 def _measure_seconds(head: Mapping[str, Any], layer: LayerShape, work: Work) -> float:

@@ -60,7 +60,7 @@ def rows_of(cell: Cell) -> Rows | str:
     """
     folder = cache_dir() / "features" / features_key(cell)
     try:
-        return _from_features(folder, masked=cell.train.loss == "masked")
+        return _from_features(folder)
     except (OSError, ValueError, KeyError, TypeError):
         return _from_options(cell)
 
@@ -100,11 +100,9 @@ def tokens_read(cell: Cell, rows: Rows) -> tuple[int, int]:
     return read, scored * (length - 1) + windows * cell.evaluate.stride
 
 
-def _from_features(folder: Path, *, masked: bool) -> Rows:
+def _from_features(folder: Path) -> Rows:
     meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     rows = {str(name): int(n) for name, n in meta["rows"].items()}
-    if not masked:
-        return Rows(rows, rows["train"], 0, exact=True, there=True)
     import numpy as np
 
     text = np.load(folder / "train_attention.npy", mmap_mode="r", allow_pickle=False)[:, 1:] == 1

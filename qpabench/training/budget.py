@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 
 import psutil
 
@@ -11,6 +12,7 @@ from qpabench.cache import bytes_of, cache_dir, folders
 from qpabench.errors import InputError
 
 KEPT, FEATURES = "kept", "features"  # parts of the cache
+TRAIN_TEXT = "train-text"  # of the training split, the positions that hold text
 VARIABLE = "QPABENCH_KEPT_LOGITS_BYTES"
 FEATURES_VARIABLE = "QPABENCH_FEATURES_BYTES"
 DEFAULT_BYTES = 6 * 2**30
@@ -30,6 +32,30 @@ def budget_bytes() -> int:
         return asked
     memory: int = psutil.virtual_memory().total
     return min(DEFAULT_BYTES, memory // MEMORY_SHARE, _disk(KEPT) // DISK_SHARE)
+
+
+def kept_parts(positions: Mapping[str, int], text: int, bytes_each: int, allowed: int) -> dict[str, int]:
+    """Return of what logits are kept, and the bytes each takes.
+
+    All splits where they fit. Else the training positions that hold text, which masked losses read in every
+    epoch, and of the splits that are measured those that still fit, the largest first. It depends on the
+    features alone: cells that share them don't push out each other's logits.
+
+    Args:
+        positions: of each split.
+        text: positions of the training split that hold text.
+        bytes_each: of a position's logits.
+        allowed: bytes for all of them.
+    """
+    if sum(positions.values()) * bytes_each <= allowed:
+        return {name: count * bytes_each for name, count in positions.items()}
+    measured = sorted((name for name in positions if name != "train"), key=lambda name: -positions[name])
+    found: dict[str, int] = {}
+    for name in (TRAIN_TEXT, *measured):
+        size = (text if name == TRAIN_TEXT else positions[name]) * bytes_each
+        if sum(found.values()) + size <= allowed:
+            found[name] = size
+    return found
 
 
 def features_bytes() -> int:

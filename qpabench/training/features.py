@@ -79,14 +79,17 @@ class Features:
     def head_path(self) -> str:
         """How losses of the output layer are computed.
 
-        ``autograd``, ``one-pass`` or ``kept-logits`` on the CPU; elsewhere ``online``, or ``online-bfloat16``
-        where the weight is kept in that.
+        ``autograd``, ``one-pass`` or ``kept-logits`` on the CPU, or the last for the splits in brackets and
+        the second for the others; elsewhere ``online``, or ``online-bfloat16`` where the weight is kept so.
         """
         if self.softcap is not None:
             return "autograd"
         if self.weight.device.type != "cpu":
             return "online-bfloat16" if self.weight.dtype == torch.bfloat16 else "online"
-        return "kept-logits" if all(split.kept for split in self.splits.values()) else "one-pass"
+        kept = [name for name, split in self.splits.items() if split.kept]
+        if len(kept) == len(self.splits):
+            return "kept-logits"
+        return f"kept-logits ({', '.join(kept)}), one-pass" if kept else "one-pass"
 
     def layers(self) -> dict[str, LayerShape] | None:
         """Return the shapes of the adapted layers by name; None where that is the output layer alone."""
@@ -117,7 +120,7 @@ class Features:
             factors.inputs = stored.bfloat16()
         if split.kept is None or factors.inputs is not inputs or factors.scale is not None:
             return factors
-        if factors.low_rank is None:
+        if factors.low_rank is None or not split.kept.has(positions):
             return factors
         return KeptFactors(inputs, factors.low_rank, source=split.kept, positions=positions)
 

@@ -1,10 +1,11 @@
-"""Logits of the untrained model at every scored position, kept on disk where all of them fit a budget.
+"""Logits of the untrained model at scored positions, kept on disk as far as they fit a budget.
 
 Features and output layer are frozen, so a target that only adds a low-rank term to the logits needs
-``exp(z + u B^T)`` in a step, not ``z = h W^T`` again. One folder a split in the cache, published whole:
+``exp(z + u B^T)`` in a step, not ``z = h W^T`` again. One folder a part in the cache, published whole;
+a part is a split, or ``train-text``, the training positions that hold text:
 
 ```
-kept/<features key>/<split>/logits.f32    (tokens, V) float32, row after row: z - logsumexp(z)
+kept/<features key>/<part>/logits.f32    (tokens, V) float32, row after row: z - logsumexp(z)
 ```
 
 Mapped piece by piece: a process that maps gigabytes seems to hold them, and would break its memory limit.
@@ -12,11 +13,8 @@ Mapped piece by piece: a process that maps gigabytes seems to hold them, and wou
 
 from __future__ import annotations
 
-import os
-import shutil
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,11 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qpabench.cache import cache_dir, make_room, published
+from qpabench.cache import cache_dir, folders, make_room, published, remove
 from qpabench.errors import StorageError, UnavailableError
 from qpabench.hooks.entries import TargetOptions
 from qpabench.suite.cell import Cell
-from qpabench.training.budget import KEPT, budget_bytes
+from qpabench.training.budget import KEPT, TRAIN_TEXT, budget_bytes, kept_parts
 from qpabench.training.features import Features, Split
 from qpabench.training.kept_loss import FLOAT_BYTES, KeptLogits
 from qpabench.training.keys import features_key
@@ -49,8 +47,8 @@ def with_kept(
 ) -> Features:
     """Return features with the kept logits of their splits, computed by whoever needs them first.
 
-    They are kept for all splits or for none: where the target only adds to the logits, on the CPU, and
-    within the budget. What can't be written, or isn't what the features give, isn't used.
+    They are kept where the target only adds to the logits, on the CPU; ``kept_parts`` says of which splits.
+    What can't be written, or isn't what the features give, isn't used.
 
     Args:
         features: of the cell.
@@ -66,22 +64,31 @@ def with_kept(
     adds = cell.target.options.is_on_head and getattr(cell.target.entry.component(), "adds_to_logits", False)
     if not adds or features.softcap is not None or features.weight.device.type != "cpu":
         return features
-    sizes = [len(split.labels) * len(features.weight) * FLOAT_BYTES for split in features.splits.values()]
-    budget = budget_bytes()
-    if sum(sizes) > budget:
+    budget, splits = budget_bytes(), dict(features.splits)
+    text = torch.nonzero(splits["train"].mask).squeeze(1)
+    parts = kept_parts(
+        {name: len(split.labels) for name, split in splits.items()},
+        len(text),
+        len(features.weight) * FLOAT_BYTES,
+        budget,
+    )
+    wanted: dict[str, tuple[str, Tensor | None]] = {name: (name, None) for name in splits if name in parts}
+    if TRAIN_TEXT in parts and cell.train.loss == "masked":
+        wanted["train"] = (TRAIN_TEXT, text)
+    if not wanted:
         return features
     key = features_key(cell)
     try:
         own = cache_dir() / KEPT / key
         own.mkdir(parents=True, exist_ok=True)
-        make_room(KEPT, budget - sum(sizes), own)
-        splits = {
-            name: replace(
-                split,
-                kept=_kept(features, split, f"{KEPT}/{key}/{name}", progress, warn, thorough=not checked),
-            )
-            for name, split in features.splits.items()
-        }
+        make_room(KEPT, budget - sum(parts.values()), own)
+        for left in folders(f"{KEPT}/{key}"):
+            if left.name not in parts:  # of another budget
+                remove(left)
+        for name, (part, positions) in wanted.items():
+            given = (features, splits[name], positions)
+            kept = _kept(*given, f"{KEPT}/{key}/{part}", progress, warn, thorough=not checked)
+            splits[name] = replace(splits[name], kept=kept)
     except (UnavailableError, StorageError, OSError):
         return features
     return replace(features, splits=splits)
@@ -90,6 +97,7 @@ def with_kept(
 def _kept(
     features: Features,
     split: Split,
+    positions: Tensor | None,
     name: str,
     progress: Progress | None,
     warn: Callable[[str], None],
@@ -99,24 +107,22 @@ def _kept(
     told = progress or (lambda what, done, total: None)
     for _ in range(2):
         folder = published(
-            name, lambda work: write_logits(features, split, work, told), warn, thorough=thorough
+            name, lambda work: write_logits(features, split, work, told, positions), warn, thorough=thorough
         )
-        found = _opened(folder / "logits.f32", features, split)
+        found = _opened(folder / "logits.f32", features, split, positions)
         if found is not None:
             return found
-        aside = folder.with_name(f"{folder.name}.{os.getpid()}.part")  # one rename: others see all or nothing
-        with suppress(OSError):
-            folder.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
+        remove(folder)
     raise UnavailableError(f"{name}: the logits differ each time they are computed")
 
 
-def _opened(path: Path, features: Features, split: Split) -> KeptLogits | None:
+def _opened(path: Path, features: Features, split: Split, positions: Tensor | None) -> KeptLogits | None:
     """Open a file if it has the right size and, at some positions, what the features give."""
-    if not path.is_file() or path.stat().st_size != len(split.labels) * len(features.weight) * FLOAT_BYTES:
+    places = torch.arange(len(split.labels)) if positions is None else positions
+    if not path.is_file() or path.stat().st_size != len(places) * len(features.weight) * FLOAT_BYTES:
         return None
-    kept = KeptLogits(path, len(features.weight))
-    some = torch.linspace(0, len(split.labels) - 1, min(CHECKED_TOKENS, len(split.labels))).long()
+    kept = KeptLogits(path, len(features.weight), positions)
+    some = places[torch.linspace(0, len(places) - 1, min(CHECKED_TOKENS, len(places))).long()]
     expected = _logits(features, split, some)
     same = all(
         torch.allclose(block, expected[part], rtol=1e-4, atol=1e-3) for part, block in kept.pieces(some)
@@ -129,7 +135,9 @@ def _logits(features: Features, split: Split, positions: Tensor | slice) -> Tens
     return z.sub_(torch.logsumexp(z, 1, keepdim=True))
 
 
-def write_logits(features: Features, split: Split, work: Path, progress: Progress) -> None:
+def write_logits(
+    features: Features, split: Split, work: Path, progress: Progress, positions: Tensor | None = None
+) -> None:
     """Write a split's normalised logits.
 
     Args:
@@ -137,10 +145,12 @@ def write_logits(features: Features, split: Split, work: Path, progress: Progres
         split: of the features.
         work: an existing folder; ``logits.f32`` is written there.
         progress: called with (what, done, total).
+        positions: places in the split's flat arrays; None: all.
     """
-    n = len(split.labels)
+    n = len(split.labels if positions is None else positions)
     with (work / "logits.f32").open("wb", buffering=0) as file:
         for begin in range(0, n, TOKENS_PER_PASS):
             progress("logits of the untrained model", begin, n)
-            file.write(_logits(features, split, slice(begin, begin + TOKENS_PER_PASS)).numpy().data)
+            part = slice(begin, min(begin + TOKENS_PER_PASS, n))
+            file.write(_logits(features, split, part if positions is None else positions[part]).numpy().data)
     progress("logits of the untrained model", n, n)

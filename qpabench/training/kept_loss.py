@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from qpabench.errors import UnavailableError
@@ -27,15 +28,17 @@ BOUNDED = 30.0  # with |u B^T| below it, exp(z + u B^T) of normalised z fits flo
 
 
 class KeptLogits:
-    """The kept logits of one split.
+    """The kept logits of one split, or of some of its positions.
 
     Args:
         path: of the file.
         n_outputs: V.
+        positions: in the split's flat arrays, ascending, one a row of the file; None: all.
     """
 
-    def __init__(self, path: Path, n_outputs: int) -> None:
+    def __init__(self, path: Path, n_outputs: int, positions: Tensor | None = None) -> None:
         self.path, self.n_outputs = path, n_outputs
+        self._positions = None if positions is None else positions.cpu().numpy()
         self._row_bytes = n_outputs * FLOAT_BYTES
         self._file = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
@@ -46,21 +49,34 @@ class KeptLogits:
         The logits lie in the file's own pages, and only until the next piece is asked for.
 
         Args:
-            positions: places in the split's flat arrays.
+            positions: places in the split's flat arrays, which have their logits here.
 
         Raises:
             UnavailableError: the file has become shorter.
         """
-        if isinstance(positions, slice):
-            wanted = np.arange(positions.start, positions.stop)
-        else:
-            wanted = positions.cpu().numpy()
+        wanted, _ = self._rows(positions)
         longest = max(1, PIECE_BYTES // self._row_bytes)
         ends = [*(np.flatnonzero(np.diff(wanted) != 1) + 1).tolist(), len(wanted)]
         for begin, end in zip([0, *ends[:-1]], ends, strict=True):
             for first in range(begin, end, longest):
                 part = slice(first, min(first + longest, end))
                 yield part, self._mapped(int(wanted[first]), part.stop - first)
+
+    def has(self, positions: Tensor | slice) -> bool:
+        """Say whether the logits of all these positions are kept."""
+        return self._rows(positions)[1]
+
+    def _rows(self, positions: Tensor | slice) -> tuple[NDArray[np.int64], bool]:
+        """Return where in the file positions are, and whether all are there."""
+        if isinstance(positions, slice):
+            wanted = np.arange(positions.start, positions.stop)
+        else:
+            wanted = positions.cpu().numpy()
+        if self._positions is None:
+            return wanted, True
+        rows = np.searchsorted(self._positions, wanted)
+        inside = rows < len(self._positions)
+        return rows, bool(inside.all() and (self._positions[rows] == wanted).all())
 
     def _mapped(self, first: int, count: int) -> Tensor:
         begin, size = first * self._row_bytes, count * self._row_bytes

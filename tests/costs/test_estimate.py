@@ -72,6 +72,25 @@ def test_kept_logits_count_where_they_fit_the_budget(
     assert found.train_seconds == pytest.approx(4 * (1e-3 + a_token * 31 + 0.05))
 
 
+@pytest.mark.parametrize("loss", ["masked", "padded"])
+def test_logits_kept_of_a_part_count_for_that_part(
+    loss: str, tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cell,) = cells_of(tmp_path, settings=(*ROWS, f"train.loss='{loss}'"))
+    put_features(empty_cache, cell, [[1] * 9 + [0] * 23, [1] * 5 + [0] * 27])
+    quick = HEAD | {"kept": {"train": [1.1e-3, 1.2e-3], "eval": [1e-3, 1.1e-3]}}
+    calibration = Calibration({**planted(cell).pieces, pieces.head(cell): quick})
+    found = {}
+    for positions in (0, 12 + 3 * 31, 6 * 31):  # none; training text and the 3 test rows; all
+        monkeypatch.setenv("QPABENCH_KEPT_LOGITS_BYTES", str(positions * V * 4))
+        (found[positions],) = costs([cell], calibration)
+    none, some, every = found.values()
+    assert some.train_seconds == (every if loss == "masked" else none).train_seconds
+    assert every.train_seconds < none.train_seconds
+    saved = none.eval_seconds - every.eval_seconds  # of 3 test rows and 1 validation row
+    assert none.eval_seconds - some.eval_seconds == pytest.approx(0.75 * saved)
+
+
 def test_masked_training_counts_rows_and_positions_that_hold_text(tmp_path: Path, empty_cache: Path) -> None:
     (cell,) = cells_of(tmp_path, settings=(*ROWS, "train.loss='masked'"))
     put_features(empty_cache, cell, [[1] * 9 + [0] * 23, [1] * 5 + [0] * 27, [1] + [0] * 31])

@@ -48,6 +48,13 @@ TARGETS = (
         ),
     ),
     Mutant(
+        "kept logits of other positions",
+        "qpabench/training/kept_loss.py",
+        "rows = np.searchsorted(self._positions, wanted)",
+        "rows = np.searchsorted(self._positions, wanted) // 2 * 2",
+        ("tests/training/test_kept.py::test_a_cell_gives_the_same_numbers_where_only_text_is_kept",),
+    ),
+    Mutant(
         "kept logits without the adapter",
         "qpabench/training/kept_loss.py",
         "torch.addmm(given, u[part], Bt, out=buffer[: len(given)])",

@@ -203,14 +203,60 @@ def test_a_budget_of_zero_keeps_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     assert not files(tmp_path)
 
 
-def test_what_does_not_fit_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (cell,) = cells_of(tmp_path)
-    features_of(cell)
+@pytest.mark.parametrize(
+    ("loss", "enough"),
+    [("padded", "kept-logits (test), one-pass"), ("masked", "kept-logits (train, test), one-pass")],
+)
+def test_what_does_not_fit_is_not_kept(
+    loss: str, enough: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (f'train.loss="{loss}"', f'dataset.validation="{tmp_path.as_posix()}/validation.txt"')
+    (cell,) = cells_of(tmp_path, settings=settings)
+    features = features_of(cell)
     total = sum(path.stat().st_size for path in files(tmp_path))
-    monkeypatch.setenv(VARIABLE, str(total))
-    assert features_of(cell).head_path == "kept-logits"
-    monkeypatch.setenv(VARIABLE, str(total - 1))
-    assert features_of(cell).head_path == "one-pass"
+    assert features.head_path == "kept-logits"
+    each = total // sum(len(split.labels) for split in features.splits.values())
+    train, test = features.splits["train"], features.splits["test"]
+    assert len(test.labels) > len(features.splits["validation"].labels)
+    both = each * (int(train.mask.sum()) + len(test.labels))
+    smallest = min(each * int(train.mask.sum()), total - each * len(train.labels) - each * len(test.labels))
+    for allowed, said in (
+        (total, "kept-logits"),
+        (both, enough),
+        (smallest - 1, "one-pass"),
+        (0, "one-pass"),
+    ):
+        monkeypatch.setenv(VARIABLE, str(allowed))
+        assert features_of(cell).head_path == said
+        assert said == "one-pass" or sum(path.stat().st_size for path in files(tmp_path)) <= allowed
+
+
+def test_a_cell_gives_the_same_numbers_where_only_text_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ('train.loss="masked"', "train.epochs=2", "train.learning_rate=1e-3", "train.batch_size=2")
+    (cell,) = cells_of(tmp_path, QPA, settings)
+    monkeypatch.setenv(VARIABLE, "0")
+    slow, features = run(cell)
+    train = features.splits["train"]
+    assert 0 < int(train.mask.sum()) < len(train.labels)
+    each = len(features.weight) * kept_loss.FLOAT_BYTES
+    monkeypatch.setenv(VARIABLE, str(each * int(train.mask.sum())))
+    read = []
+    pieces = KeptLogits.pieces
+    monkeypatch.setattr(KeptLogits, "pieces", lambda *given: read.append(given[1]) or pieces(*given))
+    fast, features = run(cell)
+    assert features.head_path == "kept-logits (train), one-pass"
+    assert len(read) > fast.metrics["n_steps"] > 0
+    assert np.allclose(fast.series["train_loss"], slow.series["train_loss"], rtol=TOLERANCE)
+    assert fast.metrics["perplexity_masked"] == pytest.approx(
+        slow.metrics["perplexity_masked"], rel=TOLERANCE
+    )
+    source = features.splits["train"].kept
+    assert source is not None
+    assert source.has(torch.nonzero(train.mask).squeeze(1))
+    assert not source.has(torch.nonzero(~train.mask).squeeze(1)[:1])
+    assert not source.has(slice(0, len(train.labels)))
 
 
 @pytest.mark.parametrize("found", ["-1", "4 GB", "1e9"])
@@ -278,7 +324,7 @@ def test_logits_that_are_never_what_the_features_give_are_not_used(
     monkeypatch.setattr(
         kept,
         "write_logits",
-        lambda features, split, work, told: (work / "logits.f32").write_bytes(b"12345678"),
+        lambda features, split, work, *told: (work / "logits.f32").write_bytes(b"12345678"),
     )
     assert features_of(cells_of(tmp_path)[0]).head_path == "one-pass"
 
