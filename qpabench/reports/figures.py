@@ -35,6 +35,7 @@ MOST_BARS = 30
 MOST_NAMED_POINTS = 24
 MOST_BIG_POINTS = 80
 MOST_LEGEND_ROWS = 14
+COVERED_PIXELS = 4.0  # a point so near to another can't be seen
 #: perplexities spread wider than this need a logarithmic axis
 LOG_FROM_RATIO = 2.5
 _STYLED_BY = ("target", "generator", "backend", "ansatz", "protocol", "start")
@@ -100,11 +101,22 @@ def perplexity_over_parameters(context: Context) -> Drawn | None:
     axes.set_ylabel("masked perplexity, test text (lower is better)")
     axes.set_title(figure_text(context.title, 80))
     legend_below(figure, handles)
+    figure.draw_without_rendering()
     if named:
-        figure.draw_without_rendering()
         place_labels(axes, [point for point in named if point[2]], bars=several)
     note = "Error bars: standard deviation over seeds." if several else "One run a point: no inference."
+    if len(handles) > MOST_LEGEND_ROWS:
+        note += f" The legend has the first {MOST_LEGEND_ROWS} of {len(handles)} entries."
+    hidden = _hidden(axes, [(sized[id(g)], mean_and_spread(values)[0]) for g, _, values in shown])
+    if hidden:
+        note += f" {hidden} of {len(shown)} points lie under others; the ranking tells them apart."
     return Drawn(figure, f"Masked perplexity over trainable parameters. {note}")
+
+
+def _hidden(axes: Axes, points: Sequence[tuple[float, float]]) -> int:
+    """Count the points that lie under another's marker."""
+    places = np.round(axes.transData.transform(np.array(points)) / COVERED_PIXELS)
+    return len(points) - len(np.unique(places, axis=0))
 
 
 def training_loss(context: Context, series: Series) -> Drawn | None:

@@ -65,6 +65,19 @@ def test_every_promised_file_is_written(tmp_path: Path) -> None:
     assert names == {"report.md", "results.csv", "results.parquet"} | figures
 
 
+@pytest.mark.parametrize("alike", [0, 3, 20])
+def test_what_a_figure_cannot_show_is_said_below_it(tmp_path: Path, alike: int) -> None:
+    twins = [
+        planted_record(f"qpa {i}", 38.0001, generator="qpa", backend=f"simulator-{i}") for i in range(alike)
+    ]
+    planted_run(tmp_path, planted_record("lora r=4", 38.98), *twins)
+    write_report(tmp_path)
+    report = (tmp_path / "report.md").read_text(encoding="utf-8")
+    (caption,) = re.findall(r"\*Masked perplexity over trainable parameters.*\*", report)
+    assert (f"{alike - 1} of {alike + 1} points lie under others" in caption) == (alike > 0)
+    assert ("The legend has the first 14 of 22 entries" in caption) == (alike == 20)
+
+
 def test_figure_of_an_earlier_report_is_removed(tmp_path: Path) -> None:
     planted_run(tmp_path, planted_record("lora r=4"))
     write_report(tmp_path)
