@@ -230,6 +230,8 @@ def _phases(watch: Stopwatch, passes: Passes) -> dict[str, float]:
     """Return the seconds of each phase; in a replayed graph circuit and mapping aren't told apart."""
     found = watch.seconds
     phases = {phase: found.get(phase, 0.0) for phase in ("generator", "head", "optimizer")}
+    if "search" in found:
+        phases["search"] = found["search"]
     if passes.graph == "captured":
         return phases
     circuit = found.get("circuit", 0.0)
@@ -240,6 +242,8 @@ def _phases(watch: Stopwatch, passes: Passes) -> dict[str, float]:
 def _search(stepper: Stepper, theta: torch.nn.Parameter, options: TrainOptions) -> None:
     """Search the angles on the mean loss of the first training rows that have something to score."""
     built, features, split = stepper.built, stepper.features, stepper.split
+    watch, muted = built.stopwatch, built.stopwatch.muted
+    started, watch.muted = watch.now(), True  # a phase of its own, its circuits too
     positions = torch.nonzero(split.row < options.theta_rows).squeeze(1)
     if options.loss == "masked":
         rows = torch.unique(split.row[split.mask])[: options.theta_rows]
@@ -250,7 +254,11 @@ def _search(stepper: Stepper, theta: torch.nn.Parameter, options: TrainOptions) 
         with torch.no_grad():
             return float(loss_of(built, features, split, positions, built.generator(), None))
 
-    search_theta(theta, loss, options.theta_optimizer, options.theta_evaluations)
+    try:
+        search_theta(theta, loss, options.theta_optimizer, options.theta_evaluations)
+    finally:
+        watch.muted = muted
+    watch.add("search", started)
 
 
 def count_parameters(built: Built, n_free: int) -> dict[str, float]:

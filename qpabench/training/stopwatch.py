@@ -31,7 +31,7 @@ class Stopwatch:
         event: makes events; None: the host's clock is read.
         seconds: by phase.
         laps: of steps, not yet taken by ``taken_laps``.
-        muted: notes nothing of circuits, whose passes are then part of a recorded graph.
+        muted: notes nothing of circuits, whose passes are then part of a recorded graph, or of a search.
     """
 
     event: Callable[[], Event] | None = None

@@ -195,3 +195,15 @@ def test_every_step_has_its_time(tmp_path: Path) -> None:
     result, _ = trained(tmp_path)
     assert (result.series["step_seconds"] > 0).all()
     assert result.metrics["step_seconds_median"] == pytest.approx(np.median(result.series["step_seconds"]))
+
+
+def test_a_search_is_a_phase_of_its_own(tmp_path: Path) -> None:
+    """Its circuits don't count among those of the steps, which the mapping's time is told from."""
+    settings = ('train.theta_optimizer="cobyla"', "train.theta_evaluations=40", "train.max_steps=4")
+    plain, searched = trained(tmp_path, QPA, settings[-1])[0], trained(tmp_path, QPA, *settings)[0]
+    assert set(searched.phases) - set(plain.phases) == {"search"}
+    assert searched.metrics["circuits_executed"] > plain.metrics["circuits_executed"] + 10
+    assert searched.phases["search"] > searched.phases["circuit"] > 0
+    steps = sum(searched.phases[name] for name in ("circuit", "mapping", "head", "optimizer"))
+    assert steps + searched.phases["search"] <= searched.metrics["train_seconds"]
+    assert steps <= searched.series["step_seconds"].sum()
