@@ -125,6 +125,13 @@ class Group:
         found = self.records[0].metrics.get(name, self.cell.get(name))
         return float(found) if isinstance(found, (int, float)) else None
 
+    def trained(self, key: str) -> object:
+        """Return an option of the training; None where the record doesn't have it."""
+        found: object = self.cell
+        for part in ("options", "train", key):
+            found = found.get(part) if isinstance(found, Mapping) else None
+        return found
+
     @cached_property
     def log_perplexity(self) -> float | None:
         """Mean masked NLL per token over runs, nats: what cells are ranked by."""
@@ -209,9 +216,10 @@ class Context:
         return found[0] if found else None
 
     def nearest_reference(self, group: Group) -> Group | None:
-        """Return the one of those direct cells that is nearest in trainable parameters."""
+        """Return the one of those nearest in trainable parameters, of the same loss if there is one."""
         own = group.counted("n_trainable")
         found = self._references_of(group)
+        found = tuple(one for one in found if one.trained("loss") == group.trained("loss")) or found
         if not own or not found:
             return None
         by_size = self._by_size(found)

@@ -101,7 +101,7 @@ def equal_budget(context: Context) -> Markdown | None:
 
 
 def times(context: Context) -> Markdown | None:
-    """Times and memory; a ratio only between runs that had the same machine to themselves."""
+    """Times and memory; a ratio only between like steps on the same machine, which each run had to itself."""
     names = [n for n in TIMES if any(group.values(n) for group in context.groups)]
     if not names:
         return None
@@ -225,13 +225,14 @@ def _step_ratio(context: Context, group: Group) -> str:
         other is None
         or own is None
         or not other.alone
-        or not _same_machine(group.records[0], other.records[0])
+        or any(other.trained(key) != group.trained(key) for key in ("loss", "batch_size"))
+        or not _same_conditions(group.records[0], other.records[0])
     ):
         return ""
     theirs = other.mean(TIMES[0])
     return significant(own / theirs, 3) if theirs else ""
 
 
-def _same_machine(a: Record, b: Record) -> bool:
-    keys = ("hardware", "threads", "loops")
+def _same_conditions(a: Record, b: Record) -> bool:
+    keys = ("hardware", "threads", "loops", "head")
     return all(a.provenance.get(k) == b.provenance.get(k) for k in keys) and alone(a) and alone(b)

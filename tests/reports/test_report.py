@@ -21,6 +21,7 @@ from planted import (
 )
 
 from qpabench.errors import InputError
+from qpabench.records.record import Record
 from qpabench.reports.report import report_markdown, write_report
 from qpabench.reports.run import load_run
 
@@ -218,6 +219,41 @@ def test_step_ratio_is_shown_between_cells_that_ran_alone(tmp_path: Path) -> Non
         report_of(planted_run(tmp_path, planted_record("lora r=4"), slow)), "### Where the time goes"
     )
     assert {r[0]: r[-1] for r in rows[1:]} == {"lora r=4": "", "qpa": "2.50"}
+
+
+@pytest.mark.parametrize(
+    ("own", "ratio"),
+    [({"loss": "masked"}, "2.50"), ({"loss": "padded"}, ""), ({"loss": "masked", "batch_size": 8}, "")],
+)
+def test_steps_over_other_positions_are_not_compared(
+    tmp_path: Path, own: dict[str, object], ratio: str
+) -> None:
+    def options(label: str, **train: object) -> dict[str, object]:
+        planted: dict[str, object] = planted_cell(label)["options"]
+        return planted | {"train": {"planted_as": label, **train}}
+
+    direct = planted_record("lora", options=options("lora", loss="masked"))
+    slow = {"step_seconds_median": 0.05}
+    qpa = planted_record("qpa", generator="qpa", options=options("qpa", **own), metrics=slow)
+    rows = rows_under(report_of(planted_run(tmp_path, direct, qpa)), "### Where the time goes")
+    assert {r[0]: r[-1] for r in rows[1:]} == {"lora": "", "qpa": ratio}
+
+
+def test_the_nearest_direct_cell_has_the_same_loss_if_there_is_one(tmp_path: Path) -> None:
+    def record(label: str, loss: str, size: int, generator: str = "direct") -> Record:
+        options = planted_cell(label)["options"] | {"train": {"planted_as": label, "loss": loss}}
+        sizes = {"n_trainable": size}
+        return planted_record(label, generator=generator, options=options, metrics=sizes, **sizes)
+
+    planted_run(
+        tmp_path,
+        record("near", "masked", 100_000),
+        record("far", "padded", 500_000),
+        record("qpa padded", "padded", 100_000, "qpa"),
+        record("qpa masked", "masked", 100_000, "qpa"),
+    )
+    rows = rows_under(report_of(tmp_path), "### At the nearest budget")[1:]
+    assert {row[0]: row[2] for row in rows} == {"qpa padded": "far", "qpa masked": "near"}
 
 
 def test_identical_provenance_is_said_once(tmp_path: Path) -> None:
