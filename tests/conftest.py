@@ -1,6 +1,10 @@
 """What every test shares."""
 
 import os
+import signal
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background; it is inherited
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # before anything imports huggingface_hub, which reads it once
 os.environ["HF_HUB_OFFLINE"] = "1"
