@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from ratios import Baseline, Clock, Ratio
 
-from qpabench.records.provenance import hardware, source_commit
+from qpabench.records.provenance import hardware
 from qpabench.reports.style import GREY, PALETTE, plain_style, readable_log, svg_and_png
 
 INTRODUCTION = """\
@@ -49,12 +49,13 @@ def write_report(
     measured: Sequence[Ratio],
     baseline: Baseline,
     load: tuple[float, float, float],
+    source: tuple[str | None, bool | None],
 ) -> Path:
     """Write ``bench.md`` and ``bench/targets.svg``; return the former."""
-    found, (commit, changed) = hardware(), source_commit()  # before this changes a file
     (folder / "bench").mkdir(parents=True, exist_ok=True)
     with plain_style():
         (folder / "bench" / "targets.svg").write_bytes(svg_and_png(_figure(measured))["svg"])
+    found, (commit, changed) = hardware(), source
     version = "not from git" if commit is None else f"commit {commit[:7]}{', changed' if changed else ''}"
     clock = "time that passed" if Clock.wall else "processor time"
     rows = [HEADER, ("---",) * len(HEADER), *(_row(each, baseline) for each in measured)]

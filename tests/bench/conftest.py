@@ -11,10 +11,11 @@ from bench_table import table, write_report
 from jaxtyping import config as checks
 from ratios import Clock, Ratio, complaints, read_baselines, write_baseline
 
-from qpabench.records.provenance import hardware
+from qpabench.records.provenance import hardware, source_commit
 
 BASELINE = Path(__file__).with_name("baseline.json")
 RATIOS = pytest.StashKey[list[Ratio]]()
+SOURCE = pytest.StashKey[tuple[str | None, bool | None]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[RATIOS] = []
+    config.stash[SOURCE] = source_commit()  # before a baseline or a report changes a file
     if config.getoption("--benchmark-only", default=False):
         if not checks.jaxtyping_disable:
             raise pytest.UsageError(
@@ -80,4 +82,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"slower: {complaint}", red=True)
     folder = config.getoption("--bench-report", default=None)
     if folder is not None:
-        terminalreporter.write_line(f"wrote {write_report(folder, found, baseline, load)}")
+        terminalreporter.write_line(
+            f"wrote {write_report(folder, found, baseline, load, config.stash[SOURCE])}"
+        )
