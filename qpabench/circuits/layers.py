@@ -48,13 +48,17 @@ class Plan:
     one: Tensor  # (R, 1, 1) the second factor of a single block
     permutations: list[Tensor | None]
     inverses: list[Tensor | None]
-    parts: tuple[int, ...]  # qubits per part of a block whose cross products are taken, summing to n_qubits
     projectors: list[Tensor]  # per part (k*k, axes * qubits): half the generators, embedded in the part
 
     @property
     def n_layers(self) -> int:
         """R, layers of rotations."""
         return len(self.permutations)
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Qubits per part whose cross products are taken."""
+        return parts_of(self.blocks, self.kept)
 
 
 def layers(circuit: Circuit) -> tuple[Layer, ...]:
@@ -106,6 +110,11 @@ def halved(size: int) -> tuple[int, int]:
     return size - size // 2, size // 2
 
 
+def parts_of(blocks: tuple[int, ...], kept: bool) -> tuple[int, ...]:
+    """Cut blocks into parts: whole where states are kept, else in two."""
+    return blocks if kept else tuple(part for block in blocks for part in halved(block))
+
+
 @lru_cache(maxsize=64)
 def compiled(circuit: Circuit, device: torch.device, real_dtype: torch.dtype, keep: bool = True) -> Plan:
     """Compile a circuit.
@@ -121,7 +130,6 @@ def compiled(circuit: Circuit, device: torch.device, real_dtype: torch.dtype, ke
     kept = keep and n_qubits <= KEPT_QUBITS and len(steps) << n_qubits <= KEPT_AMPLITUDES
     kept = kept or n_qubits == 1  # nothing to cut in two
     blocks = block_sizes(n_qubits, min(2, n_qubits) if kept else -(-n_qubits // STREAMED_BLOCK_QUBITS))
-    parts = blocks if kept else tuple(part for block in blocks for part in halved(block))
     used = sorted({axis for step in steps for axis in step.axes if axis >= 0})
     real = set(used) <= {ROTATIONS.index("ry")}
     dtype = real_dtype if real else (torch.complex128 if real_dtype == torch.float64 else torch.complex64)
@@ -159,8 +167,7 @@ def compiled(circuit: Circuit, device: torch.device, real_dtype: torch.dtype, ke
         one=torch.ones(len(steps), 1, 1, dtype=dtype, device=device),
         permutations=permutations,
         inverses=inverses,
-        parts=parts,
-        projectors=[_projector(generators[used or [0]], size) for size in parts],
+        projectors=[_projector(generators[used or [0]], size) for size in parts_of(blocks, kept)],
     )
 
 
