@@ -13,7 +13,7 @@ from qpabench.costs.work import Rows, Work, rows_of, tokens_read, work_of
 from qpabench.hooks.entries import LayerShape, Ledger, ModelOptions
 from qpabench.suite.cell import Cell
 from qpabench.suite.variance import Point
-from qpabench.training.budget import TRAIN_TEXT, budget_bytes, kept_parts
+from qpabench.training.budget import budget_bytes, kept_parts, part_read
 from qpabench.training.keys import features_key
 
 FLOAT_BYTES = 4
@@ -161,9 +161,9 @@ def _kept(cell: Cell, rows: Rows, layer: LayerShape, work: Work, budget: int) ->
     each = {name: cell.evaluate.stride if name == "stream" else layer.n_positions - 1 for name in rows.rows}
     positions = {name: count * each[name] for name, count in rows.rows.items()}
     parts = kept_parts(positions, rows.text_tokens, FLOAT_BYTES * layer.d_out, budget)
-    trains = "train" in parts or (TRAIN_TEXT in parts and cell.train.loss == "masked")
-    measured = sum(positions[name] for name in parts if name not in ("train", TRAIN_TEXT))
-    return trains, measured / work.tokens_measured
+    read = [name for name in positions if part_read(name, cell.train.loss, parts)]
+    measured = sum(positions[name] for name in read if name != "train")
+    return "train" in read, measured / work.tokens_measured
 
 
 def _measure_seconds(head: Mapping[str, Any], layer: LayerShape, work: Work) -> float:

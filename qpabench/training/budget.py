@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import psutil
 
@@ -56,6 +56,19 @@ def kept_parts(positions: Mapping[str, int], text: int, bytes_each: int, allowed
         if sum(found.values()) + size <= allowed:
             found[name] = size
     return found
+
+
+def part_read(split: str, loss: str, parts: Collection[str]) -> str | None:
+    """Return the kept part that a cell reads of a split, or None.
+
+    Args:
+        split: its name.
+        loss: that the cell is trained by.
+        parts: that are kept.
+    """
+    if split in parts:
+        return split
+    return TRAIN_TEXT if split == "train" and loss == "masked" and TRAIN_TEXT in parts else None
 
 
 def features_bytes() -> int:

@@ -26,7 +26,7 @@ from qpabench.cache import cache_dir, folders, make_room, published, remove
 from qpabench.errors import StorageError, UnavailableError
 from qpabench.hooks.entries import TargetOptions
 from qpabench.suite.cell import Cell
-from qpabench.training.budget import KEPT, TRAIN_TEXT, budget_bytes, kept_parts
+from qpabench.training.budget import KEPT, TRAIN_TEXT, budget_bytes, kept_parts, part_read
 from qpabench.training.features import Features, Split
 from qpabench.training.kept_loss import FLOAT_BYTES, KeptLogits
 from qpabench.training.keys import features_key
@@ -72,10 +72,8 @@ def with_kept(
         len(features.weight) * FLOAT_BYTES,
         budget,
     )
-    wanted: dict[str, tuple[str, Tensor | None]] = {name: (name, None) for name in splits if name in parts}
-    if TRAIN_TEXT in parts and cell.train.loss == "masked":
-        wanted["train"] = (TRAIN_TEXT, text)
-    if not wanted:
+    read = {name: part for name in splits if (part := part_read(name, cell.train.loss, parts))}
+    if not read:
         return features
     key = features_key(cell)
     try:
@@ -85,8 +83,8 @@ def with_kept(
         for left in folders(f"{KEPT}/{key}"):
             if left.name not in parts:  # of another budget
                 remove(left)
-        for name, (part, positions) in wanted.items():
-            given = (features, splits[name], positions)
+        for name, part in read.items():
+            given = (features, splits[name], text if part == TRAIN_TEXT else None)
             kept = _kept(*given, f"{KEPT}/{key}/{part}", progress, warn, thorough=not checked)
             splits[name] = replace(splits[name], kept=kept)
     except (UnavailableError, StorageError, OSError):
