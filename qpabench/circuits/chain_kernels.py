@@ -3,7 +3,7 @@
 Rotations are [[1, -t], [t, 1]], |t| <= 1: the states grow, ``prepare`` says by how much.
 """
 
-# numba: with tiles.py ee9f1e60bba9e189
+# numba: with tiles.py e696fd6ec4ec5d53
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import no_type_check
 import numpy as np
 from numba import int64
 
-from qpabench.circuits.lanes import LANES
+from qpabench.circuits.lanes import LANES, address
 from qpabench.circuits.tiles import (
+    BYTES,
     COLUMNS,
     QUAD,
     compiled,
@@ -96,22 +97,23 @@ def forward(state, layout, spare, begin, chains, tangents, scales):
     within, places, levels, tables, quads, columns = layout
     n, last = tangents.shape[1], levels.shape[0] - 1
     inner = levels[last] if last >= 0 else 0  # with these qubits blocks stay in a second-level cache
+    x, u, quad_rows, rows = address(state), address(spare), address(quads), address(columns)
     for r in range(begin, tangents.shape[0]):
-        t, chain, q = tangents[r], chains[r], n - within - inner
+        t, chain, q = address(tangents) + r * n * BYTES, chains[r], n - within - inner
         for outer in range(1 << q):
             for block in range(outer << inner, (outer + 1) << inner):
-                first = places[block]
-                turn_block(
-                    state, first, state, first, within, chain, parity(block), spare[0], quads, t, q + inner
-                )
+                place = x + places[block] * BYTES
+                turn_block(place, place, within, chain, parity(block), u, quad_rows, t + (q + inner) * BYTES)
             if inner:
-                start = places[outer << inner]
-                turn_tiles(state, start, parity(outer), inner, tables[last], chain, columns, spare[0], t, q)
+                place = x + places[outer << inner] * BYTES
+                turn_tiles(place, parity(outer), inner, tables[last], chain, rows, u, t + q * BYTES)
         for level in range(last - 1, -1, -1):
             q -= levels[level]
             for outer in range(1 << q):
-                start, odd = places[outer << (n - within - q)], parity(outer)
-                turn_tiles(state, start, odd, levels[level], tables[level], chain, columns, spare[0], t, q)
+                place = x + places[outer << (n - within - q)] * BYTES
+                turn_tiles(
+                    place, parity(outer), levels[level], tables[level], chain, rows, u, t + q * BYTES
+                )
         if scales[r] != 1:
             for i in range(state.shape[0]):
                 state[i] *= scales[r]
@@ -138,30 +140,36 @@ def backward(kept, ket, bra, layout, spare, begin, chains, tangents, sums, growt
     n, last = tangents.shape[1], levels.shape[0] - 1
     inner = levels[last] if last >= 0 else 0
     weights = np.zeros(tangents.shape)
+    y, z, quad_rows, rows = address(ket), address(bra), address(quads), address(columns)
+    u, v = address(spare[0]), address(spare[1])
     for r in range(tangents.shape[0] - 1, begin - 1, -1):
-        t, total, q = tangents[r], sums[r], int64(0)
-        chain, k = chains[r], kept if r + 1 == tangents.shape[0] else ket
+        t, slopes = address(tangents) + r * n * BYTES, address(sums) + r * n * LANES * BYTES
+        chain, q = chains[r], int64(0)
+        k = address(kept) if r + 1 == tangents.shape[0] else y
         for level in range(last):
             for outer in range(1 << q):
-                start, odd, qubits = places[outer << (n - within - q)], parity(outer), levels[level]
+                place = places[outer << (n - within - q)] * BYTES
                 turn_both_tiles(
-                    k, bra, ket, start, odd, qubits, tables[level], chain, columns, spare, t, q, total
-                )
-            k = ket
+                    k + place, z + place, y + place, parity(outer), levels[level], tables[level], chain, rows,
+                    u, v, t + q * BYTES, slopes + q * LANES * BYTES,
+                )  # fmt: skip
+            k = y
             q += levels[level]
         for outer in range(1 << q):
             source = k
             if inner:
-                start, odd = places[outer << inner], parity(outer)
+                place = places[outer << inner] * BYTES
                 turn_both_tiles(
-                    k, bra, ket, start, odd, inner, tables[last], chain, columns, spare, t, q, total
-                )
-                source = ket
+                    k + place, z + place, y + place, parity(outer), inner, tables[last], chain, rows,
+                    u, v, t + q * BYTES, slopes + q * LANES * BYTES,
+                )  # fmt: skip
+                source = y
             for block in range(outer << inner, (outer + 1) << inner):
-                first, odd = places[block], parity(block)
+                place = places[block] * BYTES
                 turn_both_block(
-                    source, bra, ket, bra, first, within, chain, odd, spare, quads, t, q + inner, total
-                )
+                    source + place, z + place, y + place, z + place, within, chain, parity(block),
+                    u, v, quad_rows, t + (q + inner) * BYTES, slopes + (q + inner) * LANES * BYTES,
+                )  # fmt: skip
         for q in range(n):
             weights[r, q] = 0.5 / growth / growth
             growth /= cosines[r, q]

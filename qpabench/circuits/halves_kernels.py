@@ -1,6 +1,6 @@
 """Compiled loops for the two halves of a register; ``qpabench.circuits.halves`` says what they are."""
 
-# numba: with tiles.py ee9f1e60bba9e189
+# numba: with tiles.py e696fd6ec4ec5d53
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import no_type_check
 
 from numba import int64
 
-from qpabench.circuits.tiles import compiled, turn_block, turn_both_block
+from qpabench.circuits.lanes import LANES, address
+from qpabench.circuits.tiles import BYTES, compiled, turn_block, turn_both_block
 
 
 @compiled
@@ -30,8 +31,9 @@ def forward(left, right, odd, n_layers, tangents, quads, spare):
     while 1 << above > size:
         above -= 1
     within = tangents.shape[1] - above
+    x, y, u, quad_rows = address(left), address(right), address(spare), address(quads)
     for r in range(n_layers):
-        rows, t = 1 << r, tangents[r]
+        rows, t = 1 << r, address(tangents) + r * tangents.shape[1] * BYTES
         half = rows >> 1
         for row in range(half):
             for i in range(size):
@@ -40,9 +42,10 @@ def forward(left, right, odd, n_layers, tangents, quads, spare):
                 left[row * size + i] = 0.0 if odd[i] else value
         for row in range(rows - 1, -1, -1):  # from the end: a row is read before it's overwritten
             flip = int64(half > 0 and row >= half)
-            first, source = row << within, (row - flip * half) << within
-            turn_block(left, row * size, left, row * size, above, r > 0, none, spare[0], quads, t, none)
-            turn_block(right, source, right, first, within, r > 0, flip, spare[0], quads, t, above)
+            place = x + row * size * BYTES
+            turn_block(place, place, above, r > 0, none, u, quad_rows, t)
+            source, place = y + ((row - flip * half) << within) * BYTES, y + (row << within) * BYTES
+            turn_block(source, place, within, r > 0, flip, u, quad_rows, t + above * BYTES)
 
 
 @compiled
@@ -65,30 +68,19 @@ def backward(kets, bras, odd, n_layers, tangents, quads, spare, sums, weights, g
         above -= 1
     within = tangents.shape[1] - above
     left_growth, right_growth = growth, growth
+    u, v, quad_rows = address(spare[0]), address(spare[1]), address(quads)
     for r in range(n_layers - 1, -1, -1):
-        rows, t = 1 << r, tangents[r]
-        half = rows >> 1
+        rows, t = 1 << r, address(tangents) + r * tangents.shape[1] * BYTES
+        half, slopes = rows >> 1, address(sums) + r * tangents.shape[1] * LANES * BYTES
         for row in range(rows):
             flip = int64(half > 0 and row >= half)
-            first = row << within
+            k, b = address(left) + row * size * BYTES, address(left_bra) + row * size * BYTES
+            turn_both_block(k, b, k, b, above, r > 0, none, u, v, quad_rows, t, slopes)
+            k, b = address(right) + (row << within) * BYTES, address(right_bra) + (row << within) * BYTES
             turn_both_block(
-                left, left_bra, left, left_bra, row * size, above, r > 0, none, spare, quads, t, none, sums[r]
-            )
-            turn_both_block(
-                right,
-                right_bra,
-                right,
-                right_bra,
-                first,
-                within,
-                r > 0,
-                flip,
-                spare,
-                quads,
-                t,
-                above,
-                sums[r],
-            )
+                k, b, k, b, within, r > 0, flip, u, v, quad_rows, t + above * BYTES,
+                slopes + above * LANES * BYTES,
+            )  # fmt: skip
         for i in range(half * size):
             if odd[i & (size - 1)]:
                 left[i], left_bra[i] = left[half * size + i], left_bra[half * size + i]

@@ -3,7 +3,11 @@
 Each function reads a few vectors, turns the qubits that tell them apart while they are in registers, and
 writes them. A rotation is [[1, -t], [t, 1]], t = tan(theta / 2). Functions for both states, ket and bra, also
 return sums of bra_1 ket_0 - bra_0 ket_1 of each qubit from just before its turn; their tangents are those of
-the way back, negative. Places are counted in numbers; arrays have one dimension.
+the way back, negative.
+
+Memory is given by its address, rows and columns within it are counted in numbers: an array handed from
+function to function would be counted as in use and not in use, by instructions that wait for all memory to be
+written. Whoever takes an address keeps the array.
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic, models, register_model
 
 LANES = 8
-_VECTOR = ir.VectorType(ir.DoubleType(), LANES)
+_NUMBER = ir.DoubleType()
+_VECTOR = ir.VectorType(_NUMBER, LANES)
 _INT = ir.IntType(32)
 _WORD = ir.IntType(64)
 _FUSED = ("contract",)  # a * b + c may be rounded once
@@ -38,11 +43,11 @@ _vector = _Vector(name="float64x8")
 
 
 class _Memory:
-    """The numbers of an array, by vector."""
+    """The numbers from an address on, by vector."""
 
-    def __init__(self, context: Any, builder: Any, kind: Any, array: Any) -> None:
+    def __init__(self, builder: Any, address: Any, kind: Any = _NUMBER) -> None:
         self.builder = builder
-        self.data = context.make_array(kind)(context, builder, array).data
+        self.data = builder.inttoptr(address, kind.as_pointer())
 
     def _at(self, place: Any, kind: Any) -> Any:
         return self.builder.bitcast(self.builder.gep(self.data, [place]), kind.as_pointer())
@@ -66,22 +71,34 @@ class _Memory:
         number.set_metadata("invariant.load", self.builder.module.add_metadata([]))
         return number
 
-    def tangents(self, first: Any, count: int) -> list[Any]:
+    def tangents(self, count: int) -> list[Any]:
         """Read numbers, each into all lanes of a vector."""
         result = []
-        for place in _apart(self.builder, first, _WORD(1), count):
+        for place in _apart(self.builder, _WORD(0), _WORD(1), count):
             nothing = ir.Constant(_VECTOR, ir.Undefined)
             one = self.builder.insert_element(nothing, self.number(place), _INT(0))
             result.append(_shuffled(self.builder, one, [0] * LANES))
         return result
 
 
-def _memories(context: Any, builder: Any, signature: Any, args: Any, *which: int) -> list[_Memory]:
-    return [_Memory(context, builder, signature.args[i], args[i]) for i in which]
+@intrinsic
+@no_type_check
+def address(typing, array):
+    """Return the address of an array's first number."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.ptrtoint(data, _WORD)
+
+    return types.int64(array), code
 
 
 def _apart(builder: Any, first: Any, step: Any, count: int) -> list[Any]:
     return [builder.add(first, builder.mul(step, _WORD(i))) for i in range(count)]
+
+
+def _unless_zero(builder: Any, number: Any) -> Any:
+    return builder.if_then(builder.icmp_signed("!=", number, _WORD(0)))
 
 
 def _shuffled(builder: Any, value: Any, lanes: Sequence[int]) -> Any:
@@ -141,28 +158,29 @@ def _sent(row: int) -> list[int]:
 def turner(qubits: int) -> Any:
     """Return a function that turns so many qubits (1 to 3) of one state.
 
-    It reads x at x_column + x_rows[row] for the rows first, first + step ..., fetches what lies ``ahead`` of
-    these, and writes y at y_column + y_rows[row]; the tangents are t[qubit], t[qubit + 1] ...
+    It reads x at x_rows[row] + column for the rows first, first + step ..., fetches what lies ``ahead`` of
+    these unless that is 0, and writes y at y_rows[row] + column; t has the tangents.
     """
 
     @intrinsic
     @no_type_check
-    def turn(typing, x, x_column, x_rows, y, y_column, y_rows, first, step, t, qubit, ahead):
+    def turn(typing, x, x_rows, y, y_rows, t, column, first, step, ahead):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, x_rows, y, y_rows, t = _memories(context, builder, signature, args, 0, 2, 3, 5, 8)
-            _, x_column, _, _, y_column, _, first, step, _, qubit, ahead = args
+            x, x_rows, y, y_rows, t, column, first, step, ahead = args
+            x, y, t = (_Memory(builder, each) for each in (x, y, t))
+            x_rows, y_rows = (_Memory(builder, each, _WORD) for each in (x_rows, y_rows))
             rows = _apart(builder, first, step, 1 << qubits)
-            places = [builder.add(x_rows.number(row), x_column) for row in rows]
-            for place in places:
-                x.fetch(builder.add(place, ahead))
+            places = [builder.add(x_rows.number(row), column) for row in rows]
+            with _unless_zero(builder, ahead):
+                for place in places:
+                    x.fetch(builder.add(place, ahead))
             values = [x.load(place) for place in places]
-            _turn(builder, [values], t.tangents(qubit, qubits), [])
+            _turn(builder, [values], t.tangents(qubits), [])
             for value, row in zip(values, rows, strict=True):
-                y.store(value, builder.add(y_rows.number(row), y_column))
+                y.store(value, builder.add(y_rows.number(row), column))
             return context.get_dummy_value()
 
-        word = types.int64
-        return types.void(x, word, x_rows, y, word, y_rows, word, word, t, word, word), code
+        return types.void(*[types.int64] * 9), code
 
     return turn
 
@@ -172,59 +190,60 @@ def both_turner(qubits: int) -> Any:
 
     @intrinsic
     @no_type_check
-    def turn(typing, k, b, x_column, x_rows, y, z, y_column, y_rows, first, step, t, qubit, ahead, sums):
+    def turn(typing, k, b, x_rows, y, z, y_rows, t, column, first, step, ahead, sums):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            k, b, x_rows, y, z, y_rows, t = _memories(context, builder, signature, args, 0, 1, 3, 4, 5, 7, 10)
-            _, _, x_column, _, _, _, y_column, _, first, step, _, qubit, ahead, sums = args
+            k, b, x_rows, y, z, y_rows, t, column, first, step, ahead, sums = args
+            k, b, y, z, t = (_Memory(builder, each) for each in (k, b, y, z, t))
+            x_rows, y_rows = (_Memory(builder, each, _WORD) for each in (x_rows, y_rows))
             rows = _apart(builder, first, step, 1 << qubits)
-            places = [builder.add(x_rows.number(row), x_column) for row in rows]
-            for state in (k, b):
-                for place in places:
-                    state.fetch(builder.add(place, ahead))
+            places = [builder.add(x_rows.number(row), column) for row in rows]
+            with _unless_zero(builder, ahead):
+                for state in (k, b):
+                    for place in places:
+                        state.fetch(builder.add(place, ahead))
             states = [[state.load(place) for place in places] for state in (k, b)]
             totals = cgutils.unpack_tuple(builder, sums, qubits)
-            _turn(builder, states, t.tangents(qubit, qubits), totals)
+            _turn(builder, states, t.tangents(qubits), totals)
             for target, values in zip((y, z), states, strict=True):
                 for value, row in zip(values, rows, strict=True):
-                    target.store(value, builder.add(y_rows.number(row), y_column))
+                    target.store(value, builder.add(y_rows.number(row), column))
             return context.make_tuple(builder, signature.return_type, totals)
 
-        word, result = types.int64, types.UniTuple(_vector, qubits)
-        return result(k, b, word, x_rows, y, z, word, y_rows, word, word, t, word, word, result), code
+        result = types.UniTuple(_vector, qubits)
+        return result(*[types.int64] * 11, result), code
 
     return turn
 
 
-def _quad_places(builder: Any, first: Any, number: Any, order: Sequence[int]) -> list[Any]:
+def _quad_places(builder: Any, number: Any, order: Sequence[int]) -> list[Any]:
     """Return where vectors number ^ order[i] of a block are."""
-    places = [builder.xor(number, _WORD(each)) for each in order]
-    return [builder.add(first, builder.shl(place, _WORD(3))) for place in places]
+    return [builder.shl(builder.xor(number, _WORD(each)), _WORD(3)) for each in order]
 
 
 def opener(chain: bool) -> Any:
     """Return a function that reads a quad of one state, as the CNOT chain sends it, and turns it.
 
-    It reads number ``source`` and those beside it of the block at x_first, and writes from y_first on.
+    It reads vector ``source`` and those beside it of a block x, and writes to y.
     """
 
     @intrinsic
     @no_type_check
-    def turn(typing, x, x_first, source, y, y_first, t, qubit):
+    def turn(typing, x, source, y, t):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            memory, target, angles = _memories(context, builder, signature, args, 0, 3, 5)
+            x, source, y, t = args
+            x, y, t = (_Memory(builder, each) for each in (x, y, t))
             order = [_gray(i) if chain else i for i in range(_QUAD)]
-            rows = [memory.load(place) for place in _quad_places(builder, args[1], args[2], order)]
+            rows = [x.load(place) for place in _quad_places(builder, source, order)]
             if chain:
                 rows = [_shuffled(builder, row, _sent(i)) for i, row in enumerate(rows)]
-            tangents = angles.tangents(args[6], 5)
+            tangents = t.tangents(5)
             _turn_lanes(builder, [rows], tangents[2:], [])
             _turn(builder, [rows], tangents[:2], [])
-            for row, place in zip(rows, _apart(builder, args[4], _WORD(LANES), _QUAD), strict=True):
-                target.store(row, place)
+            for row, place in zip(rows, _apart(builder, _WORD(0), _WORD(LANES), _QUAD), strict=True):
+                y.store(row, place)
             return context.get_dummy_value()
 
-        word = types.int64
-        return types.void(x, word, word, y, word, t, word), code
+        return types.void(*[types.int64] * 4), code
 
     return turn
 
@@ -232,30 +251,31 @@ def opener(chain: bool) -> Any:
 def both_closer(chain: bool) -> Any:
     """Return a function that turns a quad of both states, and writes it as before the CNOT chain.
 
-    It reads from x_first on, and writes number ``target`` and those beside it of the block at y_first.
+    It reads k and b, and writes vector ``target`` and those beside it of the blocks y and z.
     """
 
     @intrinsic
     @no_type_check
-    def turn(typing, k, b, x_first, y, z, y_first, target, t, qubit, sums):
+    def turn(typing, k, b, y, z, target, t, sums):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            ket, bra, y, z, angles = _memories(context, builder, signature, args, 0, 1, 3, 4, 7)
-            places = _apart(builder, args[2], _WORD(LANES), _QUAD)
-            states = [[state.load(place) for place in places] for state in (ket, bra)]
-            totals = cgutils.unpack_tuple(builder, args[9], 5)
+            k, b, y, z, target, t, sums = args
+            k, b, y, z, t = (_Memory(builder, each) for each in (k, b, y, z, t))
+            places = _apart(builder, _WORD(0), _WORD(LANES), _QUAD)
+            states = [[state.load(place) for place in places] for state in (k, b)]
+            totals = cgutils.unpack_tuple(builder, sums, 5)
             pair, three = totals[:2], totals[2:]
-            tangents = angles.tangents(args[8], 5)
+            tangents = t.tangents(5)
             _turn(builder, states, tangents[:2], pair)
             _turn_lanes(builder, states, tangents[2:], three)
             order = [_gray(i) if chain else i for i in range(_QUAD)]
             for memory, rows in zip((y, z), states, strict=True):
-                for i, place in enumerate(_quad_places(builder, args[5], args[6], order)):
+                for i, place in enumerate(_quad_places(builder, target, order)):
                     back = [_sent(i).index(lane) for lane in range(LANES)]
                     memory.store(_shuffled(builder, rows[i], back) if chain else rows[i], place)
             return context.make_tuple(builder, signature.return_type, [*pair, *three])
 
-        word, result = types.int64, types.UniTuple(_vector, 5)
-        return result(k, b, word, y, z, word, word, t, word, result), code
+        result = types.UniTuple(_vector, 5)
+        return result(*[types.int64] * 6, result), code
 
     return turn
 
@@ -276,7 +296,7 @@ def zeros(count: int) -> Any:
 
 
 def adder(within: int) -> Any:
-    """Return a function that adds sums to an array, eight numbers each.
+    """Return a function that adds sums to memory, eight numbers each.
 
     Args:
         within: so many of the last ones are of qubits within a vector, and get their signs.
@@ -284,17 +304,17 @@ def adder(within: int) -> Any:
 
     @intrinsic
     @no_type_check
-    def add(typing, sums, array, first):
+    def add(typing, sums, slopes):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            (memory,) = _memories(context, builder, signature, args, 1)
+            memory = _Memory(builder, args[1])
             for i, total in enumerate(cgutils.unpack_tuple(builder, args[0], sums.count)):
                 qubit = i - (sums.count - within)
                 signed = builder.fmul(total, _signs(qubit)) if qubit >= 0 else total
-                place = builder.add(args[2], _WORD(i * LANES))
+                place = _WORD(i * LANES)
                 memory.store(builder.fadd(memory.load(place), signed), place)
             return context.get_dummy_value()
 
-        return types.void(sums, array, types.int64), code
+        return types.void(sums, types.int64), code
 
     return add
 

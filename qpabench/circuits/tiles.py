@@ -4,9 +4,13 @@ The chain CNOT(0, 1), CNOT(1, 2) ... is new[m] = old[m ^ (m >> 1)]. Cut the qubi
 within a contiguous block: the chain then permutes within each level, and differs only by whether the last
 qubit of the level above is set. So every pass over memory reads a tile, in the order that the chain wants,
 turns the qubits of its level and writes the tile where it was.
+
+Arguments are addresses (see ``lanes``), but for tables of rows: x, k and b of what is read, y and z of what is
+written, u and v of spare room, t of tangents, slopes of their sums, quads and columns of where rows of a block
+and of spare room are.
 """
 
-# numba: with lanes.py d2cfceeaf4a42fe9
+# numba: with lanes.py 2f16f1a81fea3a6c
 
 from __future__ import annotations
 
@@ -14,10 +18,21 @@ from typing import Any, no_type_check
 
 import numba
 
-from qpabench.circuits.lanes import adder, align_stack, both_closer, both_turner, opener, turner, zeros
+from qpabench.circuits.lanes import (
+    LANES,
+    address,
+    adder,
+    align_stack,
+    both_closer,
+    both_turner,
+    opener,
+    turner,
+    zeros,
+)
 
 COLUMNS = 16  # numbers of a row in a tile
 QUAD = 32  # numbers in the four vectors of five qubits
+BYTES = 8  # of a number
 
 _one, _two, _three = turner(1), turner(2), turner(3)
 _both_one, _both_two, _both_three = both_turner(1), both_turner(2), both_turner(3)
@@ -51,123 +66,119 @@ def _radix(qubits):
 
 @compiled
 @no_type_check
-def _turn_rows(x, x_first, x_rows, spare, spare_rows, y, y_first, y_rows, width, qubits, t, q, ahead):
+def _turn_rows(x, x_rows, spare, spare_rows, y, y_rows, width, qubits, t, ahead):
     """Turn the qubits that a tile's row number stands for."""
     align_stack()
     done = 0
     while done < qubits:
         radix = _radix(qubits - done)
         low = qubits - done - radix
-        step, now = 1 << low, q + done
-        to, to_first, to_rows = (spare, 0, spare_rows) if low else (y, y_first, y_rows)
+        step, now = 1 << low, t + done * BYTES
+        to, to_rows = (spare, spare_rows) if low else (y, y_rows)
         for high in range(0, 1 << qubits, step << radix):
             for row in range(high, high + step):
-                for column in range(0, width, 8):
-                    u, v = x_first + column, to_first + column
+                for column in range(0, width, LANES):
                     if radix == 3:
-                        _three(x, u, x_rows, to, v, to_rows, row, step, t, now, ahead)
+                        _three(x, x_rows, to, to_rows, now, column, row, step, ahead)
                     elif radix == 2:
-                        _two(x, u, x_rows, to, v, to_rows, row, step, t, now, ahead)
+                        _two(x, x_rows, to, to_rows, now, column, row, step, ahead)
                     else:
-                        _one(x, u, x_rows, to, v, to_rows, row, step, t, now, ahead)
-        x, x_first, x_rows, ahead = spare, 0, spare_rows, 0
+                        _one(x, x_rows, to, to_rows, now, column, row, step, ahead)
+        x, x_rows, ahead = spare, spare_rows, 0
         done += radix
 
 
 @compiled
 @no_type_check
-def _turn_both_rows(
-    k, b, x_first, x_rows, spare, spare_rows, y, z, y_first, y_rows, width, qubits, t, q, ahead, slopes
-):  # fmt: skip
-    """Do the same with ket and bra, and add to the slopes."""
+def _turn_both_rows(k, b, x_rows, u, v, spare_rows, y, z, y_rows, width, qubits, t, ahead, slopes):
+    """Do the same with ket and bra, u and v being the spare room, and add to the slopes."""
     align_stack()
     done = 0
     while done < qubits:
         radix = _radix(qubits - done)
         low = qubits - done - radix
-        step, now = 1 << low, q + done
-        to_k, to_b, to_first, to_rows = (y, z, y_first, y_rows)
-        if low:
-            to_k, to_b, to_first, to_rows = spare[0], spare[1], 0, spare_rows
+        step, now = 1 << low, t + done * BYTES
+        to_k, to_b, to_rows = (u, v, spare_rows) if low else (y, z, y_rows)
         one, two, three = _zeros_1(), _zeros_2(), _zeros_3()
         for high in range(0, 1 << qubits, step << radix):
             for row in range(high, high + step):
-                for column in range(0, width, 8):
-                    u, v = x_first + column, to_first + column
+                for column in range(0, width, LANES):
                     if radix == 3:
                         three = _both_three(
-                            k, b, u, x_rows, to_k, to_b, v, to_rows, row, step, t, now, ahead, three
+                            k, b, x_rows, to_k, to_b, to_rows, now, column, row, step, ahead, three
                         )
                     elif radix == 2:
                         two = _both_two(
-                            k, b, u, x_rows, to_k, to_b, v, to_rows, row, step, t, now, ahead, two
+                            k, b, x_rows, to_k, to_b, to_rows, now, column, row, step, ahead, two
                         )
                     else:
                         one = _both_one(
-                            k, b, u, x_rows, to_k, to_b, v, to_rows, row, step, t, now, ahead, one
+                            k, b, x_rows, to_k, to_b, to_rows, now, column, row, step, ahead, one
                         )
         if radix == 3:
-            _add(three, slopes, now * 8)
+            _add(three, slopes)
         elif radix == 2:
-            _add(two, slopes, now * 8)
+            _add(two, slopes)
         else:
-            _add(one, slopes, now * 8)
-        k, b, x_first, x_rows, ahead = spare[0], spare[1], 0, spare_rows, 0
+            _add(one, slopes)
+        slopes += radix * LANES * BYTES
+        k, b, x_rows, ahead = u, v, spare_rows, 0
         done += radix
 
 
 @compiled
 @no_type_check
-def turn_block(x, x_first, y, y_first, within, chain, odd, spare, quads, t, q):
+def turn_block(x, y, within, chain, odd, u, quads, t):
     """Read a block, after the chain if there is one, turn all its qubits and write it."""
     align_stack()
     flip = odd << (within - 4)
-    last = q + within - 5
+    last = t + (within - 5) * BYTES
     for quad in range(0, 1 << (within - 3), 4):
+        place = u + quad * LANES * BYTES
         if chain:
-            _open_chain(x, x_first, quad ^ (quad >> 1) ^ flip, spare, quad * 8, t, last)
+            _open_chain(x, quad ^ (quad >> 1) ^ flip, place, last)
         else:
-            _open(x, x_first, quad, spare, quad * 8, t, last)
-    _turn_rows(spare, 0, quads, spare, quads, y, y_first, quads, QUAD, within - 5, t, q, 0)
+            _open(x, quad, place, last)
+    _turn_rows(u, quads, u, quads, y, quads, QUAD, within - 5, t, 0)
 
 
 @compiled
 @no_type_check
-def turn_both_block(k, b, y, z, first, within, chain, odd, spare, quads, t, q, slopes):
+def turn_both_block(k, b, y, z, within, chain, odd, u, v, quads, t, slopes):
     """Turn all qubits of a block of both states, and write it as it was before the chain."""
     align_stack()
     flip = odd << (within - 4)
-    last, u, v = q + within - 5, spare[0], spare[1]
-    _turn_both_rows(
-        k, b, first, quads, spare, quads, u, v, 0, quads, QUAD, within - 5, t, q, 1 << within, slopes
-    )  # fmt: skip
+    last = (within - 5) * BYTES
+    _turn_both_rows(k, b, quads, u, v, quads, u, v, quads, QUAD, within - 5, t, 1 << within, slopes)
     sums = _zeros_5()
     for quad in range(0, 1 << (within - 3), 4):
+        place = quad * LANES * BYTES
         if chain:
             target = quad ^ (quad >> 1) ^ flip
-            sums = _close_chain(u, v, quad * 8, y, z, first, target, t, last, sums)
+            sums = _close_chain(u + place, v + place, y, z, target, t + last, sums)
         else:
-            sums = _close(u, v, quad * 8, y, z, first, quad, t, last, sums)
-    _add_lanes(sums, slopes, last * 8)
+            sums = _close(u + place, v + place, y, z, quad, t + last, sums)
+    _add_lanes(sums, slopes + last * LANES)
 
 
 @compiled
 @no_type_check
-def turn_tiles(x, start, odd, qubits, table, chain, columns, spare, t, q):
-    """Read the rows of a level from one place on, after the chain if there is one, turn it and write them."""
-    rows, below = table[1 + odd if chain else 0], table[0, 1]
-    for first in range(start, start + below, COLUMNS):
-        _turn_rows(
-            x, first, rows, spare, columns, x, first, table[0], COLUMNS, qubits, t, q, 2 * COLUMNS
-        )  # fmt: skip
+def turn_tiles(x, odd, qubits, table, chain, columns, u, t):
+    """Read the rows of a level, after the chain if there is one, turn it and write them where they were."""
+    plain, rows = address(table[0]), address(table[1 + odd if chain else 0])
+    for first in range(0, table[0, 1], COLUMNS):
+        place = x + first * BYTES
+        _turn_rows(place, rows, u, columns, place, plain, COLUMNS, qubits, t, 2 * COLUMNS)
 
 
 @compiled
 @no_type_check
-def turn_both_tiles(k, b, y, start, odd, qubits, table, chain, columns, spare, t, q, slopes):
+def turn_both_tiles(k, b, y, odd, qubits, table, chain, columns, u, v, t, slopes):
     """Turn a level of both states, and write its rows as they were before the chain; the ket to y."""
-    rows, below, ahead = table[1 + odd if chain else 0], table[0, 1], 2 * COLUMNS
-    for first in range(start, start + below, COLUMNS):
+    plain, rows = address(table[0]), address(table[1 + odd if chain else 0])
+    for first in range(0, table[0, 1], COLUMNS):
+        place = first * BYTES
         _turn_both_rows(
-            k, b, first, table[0], spare, columns, y, b, first, rows, COLUMNS, qubits, t, q, ahead, slopes
+            k + place, b + place, plain, u, v, columns, y + place, b + place, rows, COLUMNS, qubits, t,
+            2 * COLUMNS, slopes,
         )  # fmt: skip
