@@ -3,7 +3,7 @@
 Rotations are [[1, -t], [t, 1]], |t| <= 1: the states grow, ``prepare`` says by how much.
 """
 
-# numba: with tiles.py e696fd6ec4ec5d53
+# numba: with tiles.py 2da673119d4eb40d
 
 from __future__ import annotations
 

@@ -25,6 +25,8 @@ _VECTOR = ir.VectorType(_NUMBER, LANES)
 _INT = ir.IntType(32)
 _WORD = ir.IntType(64)
 _FUSED = ("contract",)  # a * b + c may be rounded once
+COLUMNS = 16  # numbers of a row that are turned at once
+_COLUMNS = [_WORD(column) for column in range(0, COLUMNS, LANES)]
 _QUAD = 4  # vectors that the five least significant qubits tell apart, three of them by lane
 
 
@@ -97,8 +99,13 @@ def _apart(builder: Any, first: Any, step: Any, count: int) -> list[Any]:
     return [builder.add(first, builder.mul(step, _WORD(i))) for i in range(count)]
 
 
-def _unless_zero(builder: Any, number: Any) -> Any:
-    return builder.if_then(builder.icmp_signed("!=", number, _WORD(0)))
+def _fetch(builder: Any, states: Sequence[_Memory], places: Sequence[Any], ahead: Any) -> None:
+    """Fetch what will be read soon, unless it is here."""
+    with builder.if_then(builder.icmp_signed("!=", ahead, _WORD(0))):
+        for state in states:
+            for place in places:
+                for column in _COLUMNS:
+                    state.fetch(builder.add(builder.add(place, ahead), column))
 
 
 def _shuffled(builder: Any, value: Any, lanes: Sequence[int]) -> Any:
@@ -158,29 +165,29 @@ def _sent(row: int) -> list[int]:
 def turner(qubits: int) -> Any:
     """Return a function that turns so many qubits (1 to 3) of one state.
 
-    It reads x at x_rows[row] + column for the rows first, first + step ..., fetches what lies ``ahead`` of
-    these unless that is 0, and writes y at y_rows[row] + column; t has the tangents.
+    It reads x from x_rows[row] on, for the rows first, first + step ..., fetches what lies ``ahead`` of these
+    unless that is 0, and writes y from y_rows[row] on; t has the tangents.
     """
 
     @intrinsic
     @no_type_check
-    def turn(typing, x, x_rows, y, y_rows, t, column, first, step, ahead):
+    def turn(typing, x, x_rows, y, y_rows, t, first, step, ahead):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, x_rows, y, y_rows, t, column, first, step, ahead = args
+            x, x_rows, y, y_rows, t, first, step, ahead = args
             x, y, t = (_Memory(builder, each) for each in (x, y, t))
             x_rows, y_rows = (_Memory(builder, each, _WORD) for each in (x_rows, y_rows))
             rows = _apart(builder, first, step, 1 << qubits)
-            places = [builder.add(x_rows.number(row), column) for row in rows]
-            with _unless_zero(builder, ahead):
-                for place in places:
-                    x.fetch(builder.add(place, ahead))
-            values = [x.load(place) for place in places]
-            _turn(builder, [values], t.tangents(qubits), [])
-            for value, row in zip(values, rows, strict=True):
-                y.store(value, builder.add(y_rows.number(row), column))
+            sources, targets = ([table.number(row) for row in rows] for table in (x_rows, y_rows))
+            _fetch(builder, [x], sources, ahead)
+            tangents = t.tangents(qubits)
+            for column in _COLUMNS:
+                values = [x.load(builder.add(place, column)) for place in sources]
+                _turn(builder, [values], tangents, [])
+                for value, place in zip(values, targets, strict=True):
+                    y.store(value, builder.add(place, column))
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 9), code
+        return types.void(*[types.int64] * 8), code
 
     return turn
 
@@ -190,27 +197,25 @@ def both_turner(qubits: int) -> Any:
 
     @intrinsic
     @no_type_check
-    def turn(typing, k, b, x_rows, y, z, y_rows, t, column, first, step, ahead, sums):
+    def turn(typing, k, b, x_rows, y, z, y_rows, t, first, step, ahead, sums):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            k, b, x_rows, y, z, y_rows, t, column, first, step, ahead, sums = args
+            k, b, x_rows, y, z, y_rows, t, first, step, ahead, sums = args
             k, b, y, z, t = (_Memory(builder, each) for each in (k, b, y, z, t))
             x_rows, y_rows = (_Memory(builder, each, _WORD) for each in (x_rows, y_rows))
             rows = _apart(builder, first, step, 1 << qubits)
-            places = [builder.add(x_rows.number(row), column) for row in rows]
-            with _unless_zero(builder, ahead):
-                for state in (k, b):
-                    for place in places:
-                        state.fetch(builder.add(place, ahead))
-            states = [[state.load(place) for place in places] for state in (k, b)]
-            totals = cgutils.unpack_tuple(builder, sums, qubits)
-            _turn(builder, states, t.tangents(qubits), totals)
-            for target, values in zip((y, z), states, strict=True):
-                for value, row in zip(values, rows, strict=True):
-                    target.store(value, builder.add(y_rows.number(row), column))
+            sources, targets = ([table.number(row) for row in rows] for table in (x_rows, y_rows))
+            _fetch(builder, [k, b], sources, ahead)
+            tangents, totals = t.tangents(qubits), cgutils.unpack_tuple(builder, sums, qubits)
+            for column in _COLUMNS:
+                states = [[state.load(builder.add(place, column)) for place in sources] for state in (k, b)]
+                _turn(builder, states, tangents, totals)
+                for target, values in zip((y, z), states, strict=True):
+                    for value, place in zip(values, targets, strict=True):
+                        target.store(value, builder.add(place, column))
             return context.make_tuple(builder, signature.return_type, totals)
 
         result = types.UniTuple(_vector, qubits)
-        return result(*[types.int64] * 11, result), code
+        return result(*[types.int64] * 10, result), code
 
     return turn
 

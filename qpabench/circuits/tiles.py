@@ -10,7 +10,7 @@ written, u and v of spare room, t of tangents, slopes of their sums, quads and c
 and of spare room are.
 """
 
-# numba: with lanes.py 2f16f1a81fea3a6c
+# numba: with lanes.py 95b530650c552e5d
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from typing import Any, no_type_check
 import numba
 
 from qpabench.circuits.lanes import (
+    COLUMNS,
     LANES,
     address,
     adder,
@@ -30,9 +31,9 @@ from qpabench.circuits.lanes import (
     zeros,
 )
 
-COLUMNS = 16  # numbers of a row in a tile
 QUAD = 32  # numbers in the four vectors of five qubits
 BYTES = 8  # of a number
+HALF = COLUMNS * BYTES
 
 _one, _two, _three = turner(1), turner(2), turner(3)
 _both_one, _both_two, _both_three = both_turner(1), both_turner(2), both_turner(3)
@@ -66,7 +67,7 @@ def _radix(qubits):
 
 @compiled
 @no_type_check
-def _turn_rows(x, x_rows, spare, spare_rows, y, y_rows, width, qubits, t, ahead):
+def _turn_rows(x, x_rows, spare, spare_rows, y, y_rows, wide, qubits, t, ahead):
     """Turn the qubits that a tile's row number stands for."""
     align_stack()
     done = 0
@@ -77,20 +78,25 @@ def _turn_rows(x, x_rows, spare, spare_rows, y, y_rows, width, qubits, t, ahead)
         to, to_rows = (spare, spare_rows) if low else (y, y_rows)
         for high in range(0, 1 << qubits, step << radix):
             for row in range(high, high + step):
-                for column in range(0, width, LANES):
-                    if radix == 3:
-                        _three(x, x_rows, to, to_rows, now, column, row, step, ahead)
-                    elif radix == 2:
-                        _two(x, x_rows, to, to_rows, now, column, row, step, ahead)
-                    else:
-                        _one(x, x_rows, to, to_rows, now, column, row, step, ahead)
+                if radix == 3:
+                    _three(x, x_rows, to, to_rows, now, row, step, ahead)
+                    if wide:
+                        _three(x + HALF, x_rows, to + HALF, to_rows, now, row, step, ahead)
+                elif radix == 2:
+                    _two(x, x_rows, to, to_rows, now, row, step, ahead)
+                    if wide:
+                        _two(x + HALF, x_rows, to + HALF, to_rows, now, row, step, ahead)
+                else:
+                    _one(x, x_rows, to, to_rows, now, row, step, ahead)
+                    if wide:
+                        _one(x + HALF, x_rows, to + HALF, to_rows, now, row, step, ahead)
         x, x_rows, ahead = spare, spare_rows, 0
         done += radix
 
 
 @compiled
 @no_type_check
-def _turn_both_rows(k, b, x_rows, u, v, spare_rows, y, z, y_rows, width, qubits, t, ahead, slopes):
+def _turn_both_rows(k, b, x_rows, u, v, spare_rows, y, z, y_rows, wide, qubits, t, ahead, slopes):
     """Do the same with ket and bra, u and v being the spare room, and add to the slopes."""
     align_stack()
     done = 0
@@ -102,19 +108,18 @@ def _turn_both_rows(k, b, x_rows, u, v, spare_rows, y, z, y_rows, width, qubits,
         one, two, three = _zeros_1(), _zeros_2(), _zeros_3()
         for high in range(0, 1 << qubits, step << radix):
             for row in range(high, high + step):
-                for column in range(0, width, LANES):
-                    if radix == 3:
-                        three = _both_three(
-                            k, b, x_rows, to_k, to_b, to_rows, now, column, row, step, ahead, three
-                        )
-                    elif radix == 2:
-                        two = _both_two(
-                            k, b, x_rows, to_k, to_b, to_rows, now, column, row, step, ahead, two
-                        )
-                    else:
-                        one = _both_one(
-                            k, b, x_rows, to_k, to_b, to_rows, now, column, row, step, ahead, one
-                        )
+                if radix == 3:
+                    three = _both_three(k, b, x_rows, to_k, to_b, to_rows, now, row, step, ahead, three)
+                    if wide:
+                        three = _both_three(k + HALF, b + HALF, x_rows, to_k + HALF, to_b + HALF, to_rows, now, row, step, ahead, three)
+                elif radix == 2:
+                    two = _both_two(k, b, x_rows, to_k, to_b, to_rows, now, row, step, ahead, two)
+                    if wide:
+                        two = _both_two(k + HALF, b + HALF, x_rows, to_k + HALF, to_b + HALF, to_rows, now, row, step, ahead, two)
+                else:
+                    one = _both_one(k, b, x_rows, to_k, to_b, to_rows, now, row, step, ahead, one)
+                    if wide:
+                        one = _both_one(k + HALF, b + HALF, x_rows, to_k + HALF, to_b + HALF, to_rows, now, row, step, ahead, one)
         if radix == 3:
             _add(three, slopes)
         elif radix == 2:
@@ -139,7 +144,7 @@ def turn_block(x, y, within, chain, odd, u, quads, t):
             _open_chain(x, quad ^ (quad >> 1) ^ flip, place, last)
         else:
             _open(x, quad, place, last)
-    _turn_rows(u, quads, u, quads, y, quads, QUAD, within - 5, t, 0)
+    _turn_rows(u, quads, u, quads, y, quads, True, within - 5, t, 0)
 
 
 @compiled
@@ -149,7 +154,7 @@ def turn_both_block(k, b, y, z, within, chain, odd, u, v, quads, t, slopes):
     align_stack()
     flip = odd << (within - 4)
     last = (within - 5) * BYTES
-    _turn_both_rows(k, b, quads, u, v, quads, u, v, quads, QUAD, within - 5, t, 1 << within, slopes)
+    _turn_both_rows(k, b, quads, u, v, quads, u, v, quads, True, within - 5, t, 0, slopes)
     sums = _zeros_5()
     for quad in range(0, 1 << (within - 3), 4):
         place = quad * LANES * BYTES
@@ -168,7 +173,7 @@ def turn_tiles(x, odd, qubits, table, chain, columns, u, t):
     plain, rows = address(table[0]), address(table[1 + odd if chain else 0])
     for first in range(0, table[0, 1], COLUMNS):
         place = x + first * BYTES
-        _turn_rows(place, rows, u, columns, place, plain, COLUMNS, qubits, t, 2 * COLUMNS)
+        _turn_rows(place, rows, u, columns, place, plain, False, qubits, t, 0)
 
 
 @compiled
@@ -179,6 +184,6 @@ def turn_both_tiles(k, b, y, odd, qubits, table, chain, columns, u, v, t, slopes
     for first in range(0, table[0, 1], COLUMNS):
         place = first * BYTES
         _turn_both_rows(
-            k + place, b + place, plain, u, v, columns, y + place, b + place, rows, COLUMNS, qubits, t,
-            2 * COLUMNS, slopes,
+            k + place, b + place, plain, u, v, columns, y + place, b + place, rows, False, qubits, t,
+            0, slopes,
         )  # fmt: skip
