@@ -3,7 +3,7 @@
 Rotations are [[1, -t], [t, 1]], |t| <= 1: the states grow, ``prepare`` says by how much.
 """
 
-# numba: with tiles.py 2da673119d4eb40d
+# numba: with tiles.py c84db55782925673
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from qpabench.circuits.tiles import (
 
 __all__ = ["COLUMNS", "LANES", "QUAD", "backward", "forward", "prepare", "probabilities", "weighted"]
 
+FETCHED_QUBITS = 18  # from here on states lie beyond a second-level cache, and are fetched ahead
 ROOM = 2.0**200  # a state that grew beyond is scaled by the inverse, without rounding
 
 
@@ -97,6 +98,7 @@ def forward(state, layout, spare, begin, chains, tangents, scales):
     within, places, levels, tables, quads, columns = layout
     n, last = tangents.shape[1], levels.shape[0] - 1
     inner = levels[last] if last >= 0 else 0  # with these qubits blocks stay in a second-level cache
+    ahead = COLUMNS if n >= FETCHED_QUBITS else 0
     x, u, quad_rows, rows = address(state), address(spare), address(quads), address(columns)
     for r in range(begin, tangents.shape[0]):
         t, chain, q = address(tangents) + r * n * BYTES, chains[r], n - within - inner
@@ -106,13 +108,13 @@ def forward(state, layout, spare, begin, chains, tangents, scales):
                 turn_block(place, place, within, chain, parity(block), u, quad_rows, t + (q + inner) * BYTES)
             if inner:
                 place = x + places[outer << inner] * BYTES
-                turn_tiles(place, parity(outer), inner, tables[last], chain, rows, u, t + q * BYTES)
+                turn_tiles(place, parity(outer), inner, tables[last], chain, rows, u, t + q * BYTES, ahead)
         for level in range(last - 1, -1, -1):
             q -= levels[level]
             for outer in range(1 << q):
                 place = x + places[outer << (n - within - q)] * BYTES
                 turn_tiles(
-                    place, parity(outer), levels[level], tables[level], chain, rows, u, t + q * BYTES
+                    place, parity(outer), levels[level], tables[level], chain, rows, u, t + q * BYTES, ahead
                 )
         if scales[r] != 1:
             for i in range(state.shape[0]):
@@ -141,7 +143,7 @@ def backward(kept, ket, bra, layout, spare, begin, chains, tangents, sums, growt
     inner = levels[last] if last >= 0 else 0
     weights = np.zeros(tangents.shape)
     y, z, quad_rows, rows = address(ket), address(bra), address(quads), address(columns)
-    u, v = address(spare[0]), address(spare[1])
+    u, v, ahead = address(spare[0]), address(spare[1]), COLUMNS if n >= FETCHED_QUBITS else 0
     for r in range(tangents.shape[0] - 1, begin - 1, -1):
         t, slopes = address(tangents) + r * n * BYTES, address(sums) + r * n * LANES * BYTES
         chain, q = chains[r], int64(0)
@@ -151,7 +153,7 @@ def backward(kept, ket, bra, layout, spare, begin, chains, tangents, sums, growt
                 place = places[outer << (n - within - q)] * BYTES
                 turn_both_tiles(
                     k + place, z + place, y + place, parity(outer), levels[level], tables[level], chain, rows,
-                    u, v, t + q * BYTES, slopes + q * LANES * BYTES,
+                    u, v, t + q * BYTES, ahead, slopes + q * LANES * BYTES,
                 )  # fmt: skip
             k = y
             q += levels[level]
@@ -161,7 +163,7 @@ def backward(kept, ket, bra, layout, spare, begin, chains, tangents, sums, growt
                 place = places[outer << inner] * BYTES
                 turn_both_tiles(
                     k + place, z + place, y + place, parity(outer), inner, tables[last], chain, rows,
-                    u, v, t + q * BYTES, slopes + q * LANES * BYTES,
+                    u, v, t + q * BYTES, ahead, slopes + q * LANES * BYTES,
                 )  # fmt: skip
                 source = y
             for block in range(outer << inner, (outer + 1) << inner):

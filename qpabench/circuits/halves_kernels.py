@@ -1,6 +1,6 @@
 """Compiled loops for the two halves of a register; ``qpabench.circuits.halves`` says what they are."""
 
-# numba: with tiles.py 2da673119d4eb40d
+# numba: with tiles.py c84db55782925673
 
 from __future__ import annotations
 

@@ -33,7 +33,6 @@ from qpabench.circuits.lanes import (
 
 QUAD = 32  # numbers in the four vectors of five qubits
 BYTES = 8  # of a number
-HALF = COLUMNS * BYTES
 
 _one, _two, _three = turner(1), turner(2), turner(3)
 _both_one, _both_two, _both_three = both_turner(1), both_turner(2), both_turner(3)
@@ -67,7 +66,7 @@ def _radix(qubits):
 
 @compiled
 @no_type_check
-def _turn_rows(x, x_rows, spare, spare_rows, y, y_rows, wide, qubits, t, ahead):
+def _turn_rows(x, x_rows, spare, spare_rows, y, y_rows, width, qubits, t, ahead):
     """Turn the qubits that a tile's row number stands for."""
     align_stack()
     done = 0
@@ -76,50 +75,44 @@ def _turn_rows(x, x_rows, spare, spare_rows, y, y_rows, wide, qubits, t, ahead):
         low = qubits - done - radix
         step, now = 1 << low, t + done * BYTES
         to, to_rows = (spare, spare_rows) if low else (y, y_rows)
-        for high in range(0, 1 << qubits, step << radix):
-            for row in range(high, high + step):
-                if radix == 3:
-                    _three(x, x_rows, to, to_rows, now, row, step, ahead)
-                    if wide:
-                        _three(x + HALF, x_rows, to + HALF, to_rows, now, row, step, ahead)
-                elif radix == 2:
-                    _two(x, x_rows, to, to_rows, now, row, step, ahead)
-                    if wide:
-                        _two(x + HALF, x_rows, to + HALF, to_rows, now, row, step, ahead)
-                else:
-                    _one(x, x_rows, to, to_rows, now, row, step, ahead)
-                    if wide:
-                        _one(x + HALF, x_rows, to + HALF, to_rows, now, row, step, ahead)
+        for place in range(0, width * BYTES, COLUMNS * BYTES):
+            u, v = x + place, to + place
+            for high in range(0, 1 << qubits, step << radix):
+                for row in range(high, high + step):
+                    if radix == 3:
+                        _three(u, x_rows, v, to_rows, now, row, step, ahead)
+                    elif radix == 2:
+                        _two(u, x_rows, v, to_rows, now, row, step, ahead)
+                    else:
+                        _one(u, x_rows, v, to_rows, now, row, step, ahead)
         x, x_rows, ahead = spare, spare_rows, 0
         done += radix
 
 
 @compiled
 @no_type_check
-def _turn_both_rows(k, b, x_rows, u, v, spare_rows, y, z, y_rows, wide, qubits, t, ahead, slopes):
-    """Do the same with ket and bra, u and v being the spare room, and add to the slopes."""
+def _turn_both_rows(
+    k, b, x_rows, spare_k, spare_b, spare_rows, y, z, y_rows, width, qubits, t, ahead, slopes
+):  # fmt: skip
+    """Do the same with ket and bra, and add to the slopes."""
     align_stack()
     done = 0
     while done < qubits:
         radix = _radix(qubits - done)
         low = qubits - done - radix
         step, now = 1 << low, t + done * BYTES
-        to_k, to_b, to_rows = (u, v, spare_rows) if low else (y, z, y_rows)
+        to_k, to_b, to_rows = (spare_k, spare_b, spare_rows) if low else (y, z, y_rows)
         one, two, three = _zeros_1(), _zeros_2(), _zeros_3()
-        for high in range(0, 1 << qubits, step << radix):
-            for row in range(high, high + step):
-                if radix == 3:
-                    three = _both_three(k, b, x_rows, to_k, to_b, to_rows, now, row, step, ahead, three)
-                    if wide:
-                        three = _both_three(k + HALF, b + HALF, x_rows, to_k + HALF, to_b + HALF, to_rows, now, row, step, ahead, three)
-                elif radix == 2:
-                    two = _both_two(k, b, x_rows, to_k, to_b, to_rows, now, row, step, ahead, two)
-                    if wide:
-                        two = _both_two(k + HALF, b + HALF, x_rows, to_k + HALF, to_b + HALF, to_rows, now, row, step, ahead, two)
-                else:
-                    one = _both_one(k, b, x_rows, to_k, to_b, to_rows, now, row, step, ahead, one)
-                    if wide:
-                        one = _both_one(k + HALF, b + HALF, x_rows, to_k + HALF, to_b + HALF, to_rows, now, row, step, ahead, one)
+        for place in range(0, width * BYTES, COLUMNS * BYTES):
+            u, v, u_to, v_to = k + place, b + place, to_k + place, to_b + place
+            for high in range(0, 1 << qubits, step << radix):
+                for row in range(high, high + step):
+                    if radix == 3:
+                        three = _both_three(u, v, x_rows, u_to, v_to, to_rows, now, row, step, ahead, three)
+                    elif radix == 2:
+                        two = _both_two(u, v, x_rows, u_to, v_to, to_rows, now, row, step, ahead, two)
+                    else:
+                        one = _both_one(u, v, x_rows, u_to, v_to, to_rows, now, row, step, ahead, one)
         if radix == 3:
             _add(three, slopes)
         elif radix == 2:
@@ -127,7 +120,7 @@ def _turn_both_rows(k, b, x_rows, u, v, spare_rows, y, z, y_rows, wide, qubits, 
         else:
             _add(one, slopes)
         slopes += radix * LANES * BYTES
-        k, b, x_rows, ahead = u, v, spare_rows, 0
+        k, b, x_rows, ahead = spare_k, spare_b, spare_rows, 0
         done += radix
 
 
@@ -144,7 +137,7 @@ def turn_block(x, y, within, chain, odd, u, quads, t):
             _open_chain(x, quad ^ (quad >> 1) ^ flip, place, last)
         else:
             _open(x, quad, place, last)
-    _turn_rows(u, quads, u, quads, y, quads, True, within - 5, t, 0)
+    _turn_rows(u, quads, u, quads, y, quads, QUAD, within - 5, t, 0)
 
 
 @compiled
@@ -154,7 +147,7 @@ def turn_both_block(k, b, y, z, within, chain, odd, u, v, quads, t, slopes):
     align_stack()
     flip = odd << (within - 4)
     last = (within - 5) * BYTES
-    _turn_both_rows(k, b, quads, u, v, quads, u, v, quads, True, within - 5, t, 0, slopes)
+    _turn_both_rows(k, b, quads, u, v, quads, u, v, quads, QUAD, within - 5, t, 0, slopes)
     sums = _zeros_5()
     for quad in range(0, 1 << (within - 3), 4):
         place = quad * LANES * BYTES
@@ -168,22 +161,22 @@ def turn_both_block(k, b, y, z, within, chain, odd, u, v, quads, t, slopes):
 
 @compiled
 @no_type_check
-def turn_tiles(x, odd, qubits, table, chain, columns, u, t):
+def turn_tiles(x, odd, qubits, table, chain, columns, u, t, ahead):
     """Read the rows of a level, after the chain if there is one, turn it and write them where they were."""
     plain, rows = address(table[0]), address(table[1 + odd if chain else 0])
     for first in range(0, table[0, 1], COLUMNS):
         place = x + first * BYTES
-        _turn_rows(place, rows, u, columns, place, plain, False, qubits, t, 0)
+        _turn_rows(place, rows, u, columns, place, plain, COLUMNS, qubits, t, ahead)
 
 
 @compiled
 @no_type_check
-def turn_both_tiles(k, b, y, odd, qubits, table, chain, columns, u, v, t, slopes):
+def turn_both_tiles(k, b, y, odd, qubits, table, chain, columns, u, v, t, ahead, slopes):
     """Turn a level of both states, and write its rows as they were before the chain; the ket to y."""
     plain, rows = address(table[0]), address(table[1 + odd if chain else 0])
     for first in range(0, table[0, 1], COLUMNS):
         place = first * BYTES
         _turn_both_rows(
-            k + place, b + place, plain, u, v, columns, y + place, b + place, rows, False, qubits, t,
-            0, slopes,
+            k + place, b + place, plain, u, v, columns, y + place, b + place, rows, COLUMNS, qubits, t,
+            ahead, slopes,
         )  # fmt: skip
