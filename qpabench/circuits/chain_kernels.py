@@ -3,7 +3,7 @@
 Rotations are [[1, -t], [t, 1]], |t| <= 1: the states grow, ``prepare`` says by how much.
 """
 
-# numba: with tiles.py c84db55782925673
+# numba: with tiles.py 4d11926635d785a6
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import no_type_check
 import numpy as np
 from numba import int64
 
-from qpabench.circuits.lanes import LANES, address
+from qpabench.circuits.lanes import LANES
 from qpabench.circuits.tiles import (
     BYTES,
     COLUMNS,
@@ -24,6 +24,7 @@ from qpabench.circuits.tiles import (
     turn_both_tiles,
     turn_tiles,
 )
+from qpabench.vectors import address
 
 __all__ = ["COLUMNS", "LANES", "QUAD", "backward", "forward", "prepare", "probabilities", "weighted"]
 

@@ -1,6 +1,6 @@
 """Compiled loops for the two halves of a register; ``qpabench.circuits.halves`` says what they are."""
 
-# numba: with tiles.py c84db55782925673
+# numba: with tiles.py 4d11926635d785a6
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import no_type_check
 
 from numba import int64
 
-from qpabench.circuits.lanes import LANES, address
+from qpabench.circuits.lanes import LANES
 from qpabench.circuits.tiles import BYTES, compiled, turn_block, turn_both_block
+from qpabench.vectors import address
 
 
 @compiled

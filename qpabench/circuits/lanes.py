@@ -1,14 +1,12 @@
-"""Vectors of eight numbers for numba: the vector instructions that its loops can't ask for, and no more.
+"""Turns of qubits in vectors of eight numbers; numba compiles them into the loops that call them.
 
 Each function reads a few vectors, turns the qubits that tell them apart while they are in registers, and
 writes them. A rotation is [[1, -t], [t, 1]], t = tan(theta / 2). Functions for both states, ket and bra, also
 return sums of bra_1 ket_0 - bra_0 ket_1 of each qubit from just before its turn; their tangents are those of
 the way back, negative.
-
-Memory is given by its address, rows and columns within it are counted in numbers: an array handed from
-function to function would be counted as in use and not in use, by instructions that wait for all memory to be
-written. Whoever takes an address keeps the array.
 """
+
+# numba: with vectors.py 6a712ab8d617f800
 
 from __future__ import annotations
 
@@ -17,107 +15,42 @@ from typing import Any, no_type_check
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic, models, register_model
+from numba.extending import intrinsic
+
+from qpabench.vectors import WORD, Memory, Vector, apart, minus, plus, shuffled, spread
 
 LANES = 8
 _NUMBER = ir.DoubleType()
 _VECTOR = ir.VectorType(_NUMBER, LANES)
-_INT = ir.IntType(32)
-_WORD = ir.IntType(64)
-_FUSED = ("contract",)  # a * b + c may be rounded once
 COLUMNS = 16  # numbers of a row that are turned at once
-_COLUMNS = [_WORD(column) for column in range(0, COLUMNS, LANES)]
+_COLUMNS = [WORD(column) for column in range(0, COLUMNS, LANES)]
 _QUAD = 4  # vectors that the five least significant qubits tell apart, three of them by lane
 
-
-class _Vector(types.Type):
-    pass
+_vector = Vector(_NUMBER, LANES)
 
 
-@register_model(_Vector)
-class _VectorModel(models.PrimitiveModel):
-    @no_type_check
-    def __init__(self, manager, kind):
-        super().__init__(manager, kind, _VECTOR)
+def _numbers(builder: Any, *addresses: Any) -> list[Memory]:
+    return [Memory(builder, each, _NUMBER, LANES) for each in addresses]
 
 
-_vector = _Vector(name="float64x8")
+def _rows(builder: Any, tables: Sequence[Any], first: Any, step: Any, qubits: int) -> list[list[Any]]:
+    """Return from each table where the rows first, first + step ... are."""
+    rows = apart(builder, first, step, 1 << qubits)
+    return [[table.number(row) for row in rows] for table in (Memory(builder, each, WORD) for each in tables)]
 
 
-class _Memory:
-    """The numbers from an address on, by vector."""
-
-    def __init__(self, builder: Any, address: Any, kind: Any = _NUMBER) -> None:
-        self.builder = builder
-        self.data = builder.inttoptr(address, kind.as_pointer())
-
-    def _at(self, place: Any, kind: Any) -> Any:
-        return self.builder.bitcast(self.builder.gep(self.data, [place]), kind.as_pointer())
-
-    def load(self, place: Any) -> Any:
-        return self.builder.load(self._at(place, _VECTOR), align=8)
-
-    def store(self, value: Any, place: Any) -> None:
-        self.builder.store(value, self._at(place, _VECTOR), align=8)
-
-    def fetch(self, place: Any) -> None:
-        """Say that a vector will be read soon; it may lie behind the array's end."""
-        byte = ir.IntType(8)
-        kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), _INT, _INT, _INT])
-        function = self.builder.module.declare_intrinsic("llvm.prefetch", [byte.as_pointer()], kind)
-        self.builder.call(function, [self._at(place, byte), _INT(0), _INT(3), _INT(1)])
-
-    def number(self, place: Any) -> Any:
-        """Read one number of a table, which no loop writes: it may stay in a register."""
-        number = self.builder.load(self.builder.gep(self.data, [place]))
-        number.set_metadata("invariant.load", self.builder.module.add_metadata([]))
-        return number
-
-    def tangents(self, count: int) -> list[Any]:
-        """Read numbers, each into all lanes of a vector."""
-        result = []
-        for place in _apart(self.builder, _WORD(0), _WORD(1), count):
-            nothing = ir.Constant(_VECTOR, ir.Undefined)
-            one = self.builder.insert_element(nothing, self.number(place), _INT(0))
-            result.append(_shuffled(self.builder, one, [0] * LANES))
-        return result
+def _tangents(builder: Any, t: Memory, count: int) -> list[Any]:
+    """Read numbers, each into all lanes of a vector."""
+    return [spread(builder, t.number(WORD(i)), LANES) for i in range(count)]
 
 
-@intrinsic
-@no_type_check
-def address(typing, array):
-    """Return the address of an array's first number."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        return builder.ptrtoint(data, _WORD)
-
-    return types.int64(array), code
-
-
-def _apart(builder: Any, first: Any, step: Any, count: int) -> list[Any]:
-    return [builder.add(first, builder.mul(step, _WORD(i))) for i in range(count)]
-
-
-def _fetch(builder: Any, states: Sequence[_Memory], places: Sequence[Any], ahead: Any) -> None:
+def _fetch(builder: Any, states: Sequence[Memory], places: Sequence[Any], ahead: Any) -> None:
     """Fetch what will be read soon, unless it is here."""
-    with builder.if_then(builder.icmp_signed("!=", ahead, _WORD(0))):
+    with builder.if_then(builder.icmp_signed("!=", ahead, WORD(0))):
         for state in states:
             for place in places:
                 for column in _COLUMNS:
                     state.fetch(builder.add(builder.add(place, ahead), column))
-
-
-def _shuffled(builder: Any, value: Any, lanes: Sequence[int]) -> Any:
-    return builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(_INT, LANES), list(lanes)))
-
-
-def _plus(builder: Any, c: Any, a: Any, b: Any) -> Any:
-    return builder.fadd(c, builder.fmul(a, b, flags=_FUSED), flags=_FUSED)
-
-
-def _minus(builder: Any, c: Any, a: Any, b: Any) -> Any:
-    return builder.fsub(c, builder.fmul(a, b, flags=_FUSED), flags=_FUSED)
 
 
 def _turn(builder: Any, states: Sequence[list[Any]], tangents: Sequence[Any], sums: list[Any]) -> None:
@@ -129,11 +62,11 @@ def _turn(builder: Any, states: Sequence[list[Any]], tangents: Sequence[Any], su
                 continue
             if sums:
                 kets, bras = states
-                sums[qubit] = _plus(builder, sums[qubit], bras[i + step], kets[i])
-                sums[qubit] = _minus(builder, sums[qubit], bras[i], kets[i + step])
+                sums[qubit] = plus(builder, sums[qubit], bras[i + step], kets[i])
+                sums[qubit] = minus(builder, sums[qubit], bras[i], kets[i + step])
             for rows in states:
                 a, b = rows[i], rows[i + step]
-                rows[i], rows[i + step] = _minus(builder, a, t, b), _plus(builder, b, t, a)
+                rows[i], rows[i + step] = minus(builder, a, t, b), plus(builder, b, t, a)
 
 
 def _signs(qubit: int) -> Any:
@@ -146,11 +79,11 @@ def _turn_lanes(builder: Any, states: Sequence[list[Any]], tangents: Sequence[An
     for qubit, t in enumerate(tangents):
         bit, signed = LANES >> (qubit + 1), builder.fmul(t, _signs(qubit))
         for i in range(len(states[0])):
-            swapped = [_shuffled(builder, rows[i], [lane ^ bit for lane in range(LANES)]) for rows in states]
+            swapped = [shuffled(builder, rows[i], [lane ^ bit for lane in range(LANES)]) for rows in states]
             if sums:
-                sums[qubit] = _plus(builder, sums[qubit], states[1][i], swapped[0])
+                sums[qubit] = plus(builder, sums[qubit], states[1][i], swapped[0])
             for rows, other in zip(states, swapped, strict=True):
-                rows[i] = _plus(builder, rows[i], signed, other)
+                rows[i] = plus(builder, rows[i], signed, other)
 
 
 def _gray(number: int) -> int:
@@ -174,12 +107,10 @@ def turner(qubits: int) -> Any:
     def turn(typing, x, x_rows, y, y_rows, t, first, step, ahead):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, x_rows, y, y_rows, t, first, step, ahead = args
-            x, y, t = (_Memory(builder, each) for each in (x, y, t))
-            x_rows, y_rows = (_Memory(builder, each, _WORD) for each in (x_rows, y_rows))
-            rows = _apart(builder, first, step, 1 << qubits)
-            sources, targets = ([table.number(row) for row in rows] for table in (x_rows, y_rows))
+            x, y, t = _numbers(builder, x, y, t)
+            sources, targets = _rows(builder, (x_rows, y_rows), first, step, qubits)
             _fetch(builder, [x], sources, ahead)
-            tangents = t.tangents(qubits)
+            tangents = _tangents(builder, t, qubits)
             for column in _COLUMNS:
                 values = [x.load(builder.add(place, column)) for place in sources]
                 _turn(builder, [values], tangents, [])
@@ -200,12 +131,10 @@ def both_turner(qubits: int) -> Any:
     def turn(typing, k, b, x_rows, y, z, y_rows, t, first, step, ahead, sums):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             k, b, x_rows, y, z, y_rows, t, first, step, ahead, sums = args
-            k, b, y, z, t = (_Memory(builder, each) for each in (k, b, y, z, t))
-            x_rows, y_rows = (_Memory(builder, each, _WORD) for each in (x_rows, y_rows))
-            rows = _apart(builder, first, step, 1 << qubits)
-            sources, targets = ([table.number(row) for row in rows] for table in (x_rows, y_rows))
+            k, b, y, z, t = _numbers(builder, k, b, y, z, t)
+            sources, targets = _rows(builder, (x_rows, y_rows), first, step, qubits)
             _fetch(builder, [k, b], sources, ahead)
-            tangents, totals = t.tangents(qubits), cgutils.unpack_tuple(builder, sums, qubits)
+            tangents, totals = _tangents(builder, t, qubits), cgutils.unpack_tuple(builder, sums, qubits)
             for column in _COLUMNS:
                 states = [[state.load(builder.add(place, column)) for place in sources] for state in (k, b)]
                 _turn(builder, states, tangents, totals)
@@ -222,7 +151,7 @@ def both_turner(qubits: int) -> Any:
 
 def _quad_places(builder: Any, number: Any, order: Sequence[int]) -> list[Any]:
     """Return where vectors number ^ order[i] of a block are."""
-    return [builder.shl(builder.xor(number, _WORD(each)), _WORD(3)) for each in order]
+    return [builder.shl(builder.xor(number, WORD(each)), WORD(3)) for each in order]
 
 
 def opener(chain: bool) -> Any:
@@ -236,15 +165,15 @@ def opener(chain: bool) -> Any:
     def turn(typing, x, source, y, t):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, source, y, t = args
-            x, y, t = (_Memory(builder, each) for each in (x, y, t))
+            x, y, t = _numbers(builder, x, y, t)
             order = [_gray(i) if chain else i for i in range(_QUAD)]
             rows = [x.load(place) for place in _quad_places(builder, source, order)]
             if chain:
-                rows = [_shuffled(builder, row, _sent(i)) for i, row in enumerate(rows)]
-            tangents = t.tangents(5)
+                rows = [shuffled(builder, row, _sent(i)) for i, row in enumerate(rows)]
+            tangents = _tangents(builder, t, 5)
             _turn_lanes(builder, [rows], tangents[2:], [])
             _turn(builder, [rows], tangents[:2], [])
-            for row, place in zip(rows, _apart(builder, _WORD(0), _WORD(LANES), _QUAD), strict=True):
+            for row, place in zip(rows, apart(builder, WORD(0), WORD(LANES), _QUAD), strict=True):
                 y.store(row, place)
             return context.get_dummy_value()
 
@@ -264,19 +193,19 @@ def both_closer(chain: bool) -> Any:
     def turn(typing, k, b, y, z, target, t, sums):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             k, b, y, z, target, t, sums = args
-            k, b, y, z, t = (_Memory(builder, each) for each in (k, b, y, z, t))
-            places = _apart(builder, _WORD(0), _WORD(LANES), _QUAD)
+            k, b, y, z, t = _numbers(builder, k, b, y, z, t)
+            places = apart(builder, WORD(0), WORD(LANES), _QUAD)
             states = [[state.load(place) for place in places] for state in (k, b)]
             totals = cgutils.unpack_tuple(builder, sums, 5)
             pair, three = totals[:2], totals[2:]
-            tangents = t.tangents(5)
+            tangents = _tangents(builder, t, 5)
             _turn(builder, states, tangents[:2], pair)
             _turn_lanes(builder, states, tangents[2:], three)
             order = [_gray(i) if chain else i for i in range(_QUAD)]
             for memory, rows in zip((y, z), states, strict=True):
                 for i, place in enumerate(_quad_places(builder, target, order)):
                     back = [_sent(i).index(lane) for lane in range(LANES)]
-                    memory.store(_shuffled(builder, rows[i], back) if chain else rows[i], place)
+                    memory.store(shuffled(builder, rows[i], back) if chain else rows[i], place)
             return context.make_tuple(builder, signature.return_type, [*pair, *three])
 
         result = types.UniTuple(_vector, 5)
@@ -311,11 +240,11 @@ def adder(within: int) -> Any:
     @no_type_check
     def add(typing, sums, slopes):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            memory = _Memory(builder, args[1])
+            (memory,) = _numbers(builder, args[1])
             for i, total in enumerate(cgutils.unpack_tuple(builder, args[0], sums.count)):
                 qubit = i - (sums.count - within)
                 signed = builder.fmul(total, _signs(qubit)) if qubit >= 0 else total
-                place = _WORD(i * LANES)
+                place = WORD(i * LANES)
                 memory.store(builder.fadd(memory.load(place), signed), place)
             return context.get_dummy_value()
 

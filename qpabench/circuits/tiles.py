@@ -10,7 +10,7 @@ written, u and v of spare room, t of tangents, slopes of their sums, quads and c
 and of spare room are.
 """
 
-# numba: with lanes.py 95b530650c552e5d
+# numba: with lanes.py a560e610f2e88c5b
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ import numba
 from qpabench.circuits.lanes import (
     COLUMNS,
     LANES,
-    address,
     adder,
     align_stack,
     both_closer,
@@ -30,6 +29,7 @@ from qpabench.circuits.lanes import (
     turner,
     zeros,
 )
+from qpabench.vectors import address
 
 QUAD = 32  # numbers in the four vectors of five qubits
 BYTES = 8  # of a number

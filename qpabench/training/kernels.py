@@ -4,28 +4,24 @@ Columns of a low-rank term and tokens go in groups of four: as many as a pass ov
 takes at once in registers. A tile of four columns stays in the processor's cache from token to token.
 """
 
+# numba: with lanes.py cf51fafb68192373
+
 from __future__ import annotations
 
 from typing import Any, no_type_check
 
 import numba
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
-GROUP = 4
-TILE = 4096
+from qpabench.training.lanes import GROUP, LANES, added_up, sixteen, zeros
+from qpabench.vectors import address
+
+TILE = 2048
+BYTES = 4  # of a number
+_RESULT = (GROUP + 1) * LANES * BYTES  # where the last few are written
 
 _LOG2_E = np.float32(1.4426950408889634)
-_LOWEST, _HIGHEST = np.float32(-126.0), np.float32(127.0)  # exponents of float32
-_HALF, _ONE, _NOTHING = np.float32(0.5), np.float32(1), np.float32(0)
-#: 2**f = 1 + f (C1 + ...) for |f| <= 1/2 to 9e-8 of its value: least squares, reweighted until it is minimax
-_C1, _C2, _C3 = (
-    np.float32(0.6931469775880017),
-    np.float32(0.24022242074651426),
-    np.float32(0.05550733756851838),
-)
-_C4, _C5 = np.float32(0.009671513243965217), np.float32(0.001326472422644484)
+_ONE, _NOTHING, _LEAST = np.float32(1), np.float32(0), np.float32(-np.inf)
 
 # sums in any order, and a * b + c rounded once: rounding only; NaN stays what it is
 _ROUNDING = {"reassoc", "contract"}
@@ -44,59 +40,6 @@ def _part(function: Any) -> Any:
     return numba.njit(inline="always")(function)
 
 
-def _reinterpreted(given: Any, wanted: Any) -> Any:
-    """Return a function that reads a number's bits as those of another type."""
-
-    @intrinsic
-    @no_type_check
-    def read(typing_context, number):
-        def generate(context, builder, signature, arguments):
-            return builder.bitcast(arguments[0], context.get_value_type(wanted))
-
-        return wanted(given), generate
-
-    return read
-
-
-_as_int, _as_float = _reinterpreted(types.float32, types.int32), _reinterpreted(types.int32, types.float32)
-
-
-@_part
-@no_type_check
-def _power_of_two(y):
-    """Return 2**y, at least 2**-126 and at most 2**127; NaN for NaN."""
-    if y < _LOWEST:
-        y = _LOWEST
-    if y > _HIGHEST:
-        y = _HIGHEST
-    whole = np.floor(y + _HALF)
-    f = y - whole
-    power = ((((_C5 * f + _C4) * f + _C3) * f + _C2) * f + _C1) * f + _ONE
-    return _as_float(np.int32(_as_int(power) + (np.int32(whole) << np.int32(23))))
-
-
-@_part
-@no_type_check
-def _finish(z, factor, base, u, b0, b1, b2, b3, e, sums):
-    """Do with one token, one tile and the last four columns what ``_exponentials`` does."""
-    u0, u1, u2, u3 = u[0] * _LOG2_E, u[1] * _LOG2_E, u[2] * _LOG2_E, u[3] * _LOG2_E
-    total = d0 = d1 = d2 = d3 = _NOTHING
-    for v in range(len(e)):
-        low_rank = (u0 * b0[v] + u1 * b1[v]) + (u2 * b2[v] + u3 * b3[v])
-        power = _power_of_two((z[v] * factor + base) + low_rank)
-        e[v] = power
-        total += power
-        d0 += power * b0[v]
-        d1 += power * b1[v]
-        d2 += power * b2[v]
-        d3 += power * b3[v]
-    sums[0] += d0
-    sums[1] += d1
-    sums[2] += d2
-    sums[3] += d3
-    sums[4] += total
-
-
 @_part
 @no_type_check
 def _exponentials(z, shift, u, Bt, first, e, sums):
@@ -111,28 +54,50 @@ def _exponentials(z, shift, u, Bt, first, e, sums):
         e: (tokens, n).
         sums: (tokens, r + 1), e B and last the sum of e: added to.
     """
-    n_outputs, last = z.shape[1], u.shape[1] - GROUP
-    partial = np.empty(TILE, np.float32)
+    n_outputs, last, stride = z.shape[1], u.shape[1] - GROUP, Bt.shape[1]
+    partial, few = np.empty(TILE, np.float32), np.empty((GROUP + 2, LANES), np.float32)
     for begin in range(0, n_outputs, TILE):
         end = min(begin + TILE, n_outputs)
         b, size = first + begin, end - begin
+        whole, columns = size // LANES * LANES, address(Bt) + (last * stride + b) * BYTES
         for t in range(z.shape[0]):
-            source, x = z[t, begin:end], e[t, begin:end]
-            factor, base = _LOG2_E, shift[t] * _LOG2_E
+            place = (t * n_outputs + begin) * BYTES
+            source, factor, base = address(z) + place, _LOG2_E, shift[t] * _LOG2_E
+            w = (
+                u[t, last] * _LOG2_E,
+                u[t, last + 1] * _LOG2_E,
+                u[t, last + 2] * _LOG2_E,
+                u[t, last + 3] * _LOG2_E,
+            )
             if last:
                 for v in range(size):
-                    partial[v] = source[v] * factor + base
+                    partial[v] = z[t, begin + v] * factor + base
                 for k in range(last):
                     column, weight = Bt[k, b : b + size], u[t, k] * _LOG2_E
                     for v in range(size):
                         partial[v] += weight * column[v]
-                source, factor, base = partial[:size], _ONE, _NOTHING
-            _finish(
-                source, factor, base, u[t, last:], Bt[last, b : b + size], Bt[last + 1, b : b + size],
-                Bt[last + 2, b : b + size], Bt[last + 3, b : b + size], x, sums[t, last:],
-            )  # fmt: skip
+                source, factor, base = address(partial), _ONE, _NOTHING
+            totals = zeros()
+            for v in range(0, whole, LANES):
+                totals = sixteen(source, factor, base, w, columns, stride, address(e) + place, v, totals)
+            if whole < size:  # the last few, with nothing beside them
+                few[0] = _LEAST
+                few[1:] = _NOTHING
+                for i in range(size - whole):
+                    few[0, i] = partial[whole + i] if last else z[t, begin + whole + i]
+                    for k in range(GROUP):
+                        few[1 + k, i] = Bt[last + k, b + whole + i]
+                room = address(few)
+                totals = sixteen(
+                    room, factor, base, w, room + LANES * BYTES, LANES, room + _RESULT, 0, totals
+                )
+                for i in range(size - whole):
+                    e[t, begin + whole + i] = few[GROUP + 1, i]
+            found = added_up(totals)
+            for k in range(GROUP + 1):
+                sums[t, last + k] += found[k]
             for k in range(last):
-                column, total = Bt[k, b : b + size], _NOTHING
+                x, column, total = e[t, begin:end], Bt[k, b : b + size], _NOTHING
                 for v in range(size):
                     total += x[v] * column[v]
                 sums[t, k] += total
