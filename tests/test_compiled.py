@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import qpabench
 
 pytest.importorskip("numba")
 
@@ -50,6 +54,26 @@ def test_the_process_that_compiles_them_gives_the_same_bits_as_later_ones(tmp_pa
     assert list(tmp_path.rglob("*.nbi"))
     assert len(first.splitlines()) == 10
     assert hashes() == first
+
+
+@pytest.mark.parametrize(
+    ("name", "inlined"),
+    [
+        ("circuits/lanes", "vectors"),
+        ("circuits/tiles", "circuits/lanes"),
+        ("circuits/chain_kernels", "circuits/tiles"),
+        ("circuits/halves_kernels", "circuits/tiles"),
+        ("training/lanes", "vectors"),
+        ("training/kernels", "training/lanes"),
+    ],
+)
+def test_a_changed_file_changes_those_that_inline_it(name: str, inlined: str) -> None:
+    """Numba keeps a compiled loop until its own file changes."""
+    folder = Path(qpabench.__file__).parent
+    inner = folder / f"{inlined}.py"
+    digest = hashlib.sha256(inner.read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:16]
+    line = f"# numba: with {inner.name} {digest}"
+    assert re.findall("^# numba: .*$", (folder / f"{name}.py").read_text("utf-8"), re.M) == [line]
 
 
 WHERE = """

@@ -3,7 +3,7 @@
 Rotations are [[1, -t], [t, 1]], |t| <= 1: the states grow, ``prepare`` says by how much.
 """
 
-# numba: with tiles.py 4d11926635d785a6
+# numba: with tiles.py fb0f363561dd6b3d
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from typing import no_type_check
 import numpy as np
 from numba import int64
 
-from qpabench.circuits.lanes import LANES
+from qpabench.circuits.lanes import COLUMNS, LANES
 from qpabench.circuits.tiles import (
     BYTES,
-    COLUMNS,
     QUAD,
     compiled,
     parity,

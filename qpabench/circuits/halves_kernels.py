@@ -1,6 +1,6 @@
 """Compiled loops for the two halves of a register; ``qpabench.circuits.halves`` says what they are."""
 
-# numba: with tiles.py 4d11926635d785a6
+# numba: with tiles.py fb0f363561dd6b3d
 
 from __future__ import annotations
 

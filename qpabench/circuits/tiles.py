@@ -5,9 +5,9 @@ within a contiguous block: the chain then permutes within each level, and differ
 qubit of the level above is set. So every pass over memory reads a tile, in the order that the chain wants,
 turns the qubits of its level and writes the tile where it was.
 
-Arguments are addresses (see ``lanes``), but for tables of rows: x, k and b of what is read, y and z of what is
-written, u and v of spare room, t of tangents, slopes of their sums, quads and columns of where rows of a block
-and of spare room are.
+Arguments are addresses (see ``vectors``), but for the tables of tiles: x, k and b of what is read, y and z of
+what is written, u and v of spare room, t of tangents, slopes of their sums, quads and columns of where rows
+are in a block and in spare room.
 """
 
 # numba: with lanes.py a560e610f2e88c5b

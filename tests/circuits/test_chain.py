@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -131,15 +128,3 @@ def test_two_backward_passes_through_one_state_agree(n_qubits: int) -> None:
 )
 def test_other_circuits_are_left_to_other_loops(gates: tuple[Gate, ...]) -> None:
     assert chain.planned(Circuit(6, gates)) is None
-
-
-@pytest.mark.parametrize(
-    ("name", "inlined"),
-    [("tiles", "lanes"), ("chain_kernels", "tiles"), ("halves_kernels", "tiles")],
-)
-def test_a_changed_file_changes_those_that_inline_it(name: str, inlined: str) -> None:
-    """Numba keeps a compiled loop until its own file changes."""
-    folder = Path(chain.__file__).parent
-    digest = hashlib.sha256((folder / f"{inlined}.py").read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:16]
-    line = f"# numba: with {inlined}.py {digest}"
-    assert re.findall("^# numba: .*$", (folder / f"{name}.py").read_text("utf-8"), re.M) == [line]

@@ -63,9 +63,9 @@ TARGETS = (
     ),
     Mutant(
         "compiled exponentials without the adapter",
-        "qpabench/training/kernels.py",
-        "(z[v] * factor + base) + low_rank",
-        "z[v] * factor + base",
+        "qpabench/training/lanes.py",
+        "y = builder.fadd(y, plus(builder, pair, weights[k], columns[k]))",
+        "plus(builder, pair, weights[k], columns[k])",
         ("tests/training/test_exponentials.py::test_whole_rows_give_sums_and_gradient",),
     ),
     Mutant(
@@ -77,12 +77,19 @@ TARGETS = (
     ),
     Mutant(
         "a compiled exponential that hides what is no number",
-        "qpabench/training/kernels.py",
-        "    if y < _LOWEST:\n        y = _LOWEST",
-        "    if not y >= _LOWEST:\n        y = _LOWEST",
+        "qpabench/training/lanes.py",
+        "builder.fcmp_ordered(comparison, y, bound)",
+        "builder.fcmp_unordered(comparison, y, bound)",
         (
             "tests/training/test_exponentials.py::test_a_logit_that_is_no_number_is_not_hidden_far_from_label_and_maximum",
         ),
+    ),
+    Mutant(
+        "the last few outputs are read beside those of the low-rank term",
+        "qpabench/training/kernels.py",
+        "few[1 + k, i] = Bt[last + k, b + whole + i]",
+        "few[1 + k, i] = Bt[last + k, b + i]",
+        ("tests/training/test_exponentials.py::test_parts_of_the_outputs_add_up",),
     ),
     Mutant(
         "a head that ignores its adapter when training",

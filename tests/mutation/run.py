@@ -8,6 +8,7 @@ doesn't. The same tests must pass on the untouched copy. Exit code 1 if a mistak
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import multiprocessing
 import os
@@ -86,7 +87,11 @@ def in_copy(copy: Path, report: Path, output: Path, tests: Sequence[str]) -> Non
     os.chdir(copy)
     paths = [str(copy), *sorted(str(path) for path in (copy / "plugins").iterdir() if path.is_dir())]
     sys.path[:0] = paths
-    os.environ |= {"PYTHONPATH": os.pathsep.join(paths), "QPABENCH_CACHE": str(copy / "cache")}
+    os.environ |= {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "QPABENCH_CACHE": str(copy / "cache"),
+        "NUMBA_CACHE_DIR": str(copy / "loops" / compiled_from(copy)),
+    }
     sys.dont_write_bytecode = True  # a mistake of the same length, made in the same second, would go unseen
     import pytest
 
@@ -102,6 +107,12 @@ def in_copy(copy: Path, report: Path, output: Path, tests: Sequence[str]) -> Non
             code = NOT_THE_COPY
     sys.stdout.flush()
     os._exit(code)
+
+
+def compiled_from(copy: Path) -> str:
+    """Return a digest of what numba compiles: it keeps a loop though a file that it inlines has changed."""
+    texts = [path.read_bytes() for path in sorted((copy / "qpabench").rglob("*.py"))]
+    return hashlib.sha256(b"".join(text for text in texts if b"numba" in text)).hexdigest()[:16]
 
 
 def _state(case: ElementTree.Element) -> str:
