@@ -55,7 +55,8 @@ def _loops() -> ModuleType:
 
 
 def _array(tensor: Tensor) -> Floats:
-    array: Floats = tensor.detach().numpy()
+    """Return a tensor's numbers, row after row: the loops count on it."""
+    array: Floats = tensor.detach().contiguous().numpy()
     return array
 
 
@@ -136,6 +137,7 @@ class LowRank:
             first: where in V these outputs begin.
             e: (tokens, n), written.
         """
+        assert e.is_contiguous()
         given, moved, out = _array(z), _array(shift), _array(e)
 
         def work(_: int, part: slice) -> None:
