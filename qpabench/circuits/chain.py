@@ -60,6 +60,10 @@ class ChainPlan:
         """Return a state without what is between its blocks."""
         return state[: self.size].view(-1, self.stride)[:, : 1 << self.within]
 
+    def gaps(self, state: Tensor) -> Float[Tensor, "blocks padding"]:
+        """Return what is between a state's blocks."""
+        return state[: self.size].view(-1, self.stride)[:, 1 << self.within :]
+
     def spare(self) -> Any:
         """Return room for one tile, or for one block of either half, of two states."""
         numbers = max(_loops().COLUMNS << LEVEL_QUBITS, 1 << self.within, 1 << self.above)

@@ -72,9 +72,12 @@ def forward(plan: ChainPlan, tangents: Any, spare: Any) -> Tensor:
         spare: likewise.
     """
     terms = 1 << (plan.halved - 1)
-    state = torch.zeros(plan.size + (terms << plan.above) + (terms << plan.within), dtype=torch.float64)
+    state = torch.empty(plan.size + (terms << plan.above) + (terms << plan.within), dtype=torch.float64)
+    plan.gaps(state).zero_()  # the rest is written
     left, right = _halves(plan, state)
-    left[0, 0] = right[0, 0] = 1
+    for half in (left, right):
+        half[0].zero_()
+        half[0, 0] = 1
     quads = plan.layout[-2]
     _loops().forward(
         left.view(-1).numpy(), right.view(-1).numpy(), _odd(plan), plan.halved, tangents, quads, spare
