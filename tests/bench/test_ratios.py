@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +72,15 @@ def test_each_kind_of_processor_has_its_own_baseline(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(2e-6, "2 µs"), (0.0123, "12.3 ms"), (4.56, "4.56 s")])
 def test_times_have_units(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("disabled", ["0", "1"])
+def test_told_not_to_check_types_the_tests_leave_the_package_as_it_is(disabled: str) -> None:
+    """A wrapper that checks nothing would still be measured."""
+    code = "import conftest, qpabench.training.head as head; print(hasattr(head.fast_loss, '__wrapped__'))"
+    env = os.environ | {"JAXTYPING_DISABLE": disabled}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], env=env, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == str(disabled == "0")
