@@ -91,6 +91,21 @@ def address(typing, array):
     return types.int64(array), code
 
 
+def zeros(kind: Vector, count: int) -> Any:
+    """Return a function that makes so many vectors of zeros."""
+
+    @intrinsic
+    @no_type_check
+    def make(typing):
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            nothing = [ir.Constant(kind.vector, [0.0] * kind.vector.count)] * count
+            return context.make_tuple(builder, signature.return_type, nothing)
+
+        return types.UniTuple(kind, count)(), code
+
+    return make
+
+
 def apart(builder: Any, first: Any, step: Any, count: int) -> list[Any]:
     """Return so many places, a step from each to the next."""
     return [builder.add(first, builder.mul(step, WORD(i))) for i in range(count)]

@@ -3,7 +3,7 @@
 Rotations are [[1, -t], [t, 1]], |t| <= 1: the states grow, ``prepare`` says by how much.
 """
 
-# numba: with tiles.py fb0f363561dd6b3d
+# numba: with tiles.py 9a374f45ada57c5f
 
 from __future__ import annotations
 

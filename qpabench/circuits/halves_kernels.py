@@ -1,6 +1,6 @@
 """Compiled loops for the two halves of a register; ``qpabench.circuits.halves`` says what they are."""
 
-# numba: with tiles.py fb0f363561dd6b3d
+# numba: with tiles.py 9a374f45ada57c5f
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ return sums of bra_1 ket_0 - bra_0 ket_1 of each qubit from just before its turn
 the way back, negative.
 """
 
-# numba: with vectors.py 6a712ab8d617f800
+# numba: with vectors.py d7700f29e66da6a5
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from qpabench.vectors import WORD, Memory, Vector, apart, minus, plus, shuffled,
 
 LANES = 8
 _NUMBER = ir.DoubleType()
-_VECTOR = ir.VectorType(_NUMBER, LANES)
 COLUMNS = 16  # numbers of a row that are turned at once
 _COLUMNS = [WORD(column) for column in range(0, COLUMNS, LANES)]
 _QUAD = 4  # vectors that the five least significant qubits tell apart, three of them by lane
 
-_vector = Vector(_NUMBER, LANES)
+VECTOR = Vector(_NUMBER, LANES)
+_VECTOR = VECTOR.vector
 
 
 def _numbers(builder: Any, *addresses: Any) -> list[Memory]:
@@ -143,7 +143,7 @@ def both_turner(qubits: int) -> Any:
                         target.store(value, builder.add(place, column))
             return context.make_tuple(builder, signature.return_type, totals)
 
-        result = types.UniTuple(_vector, qubits)
+        result = types.UniTuple(VECTOR, qubits)
         return result(*[types.int64] * 10, result), code
 
     return turn
@@ -208,25 +208,10 @@ def both_closer(chain: bool) -> Any:
                     memory.store(shuffled(builder, rows[i], back) if chain else rows[i], place)
             return context.make_tuple(builder, signature.return_type, [*pair, *three])
 
-        result = types.UniTuple(_vector, 5)
+        result = types.UniTuple(VECTOR, 5)
         return result(*[types.int64] * 6, result), code
 
     return turn
-
-
-def zeros(count: int) -> Any:
-    """Return a function that makes so many vectors of zeros."""
-
-    @intrinsic
-    @no_type_check
-    def make(typing):
-        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            nothing = [ir.Constant(_VECTOR, [0.0] * LANES)] * count
-            return context.make_tuple(builder, signature.return_type, nothing)
-
-        return types.UniTuple(_vector, count)(), code
-
-    return make
 
 
 def adder(within: int) -> Any:

@@ -10,7 +10,7 @@ what is written, u and v of spare room, t of tangents, slopes of their sums, qua
 are in a block and in spare room.
 """
 
-# numba: with lanes.py a560e610f2e88c5b
+# numba: with lanes.py 5d92c0255fbf68af
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ import numba
 from qpabench.circuits.lanes import (
     COLUMNS,
     LANES,
+    VECTOR,
     adder,
     align_stack,
     both_closer,
     both_turner,
     opener,
     turner,
-    zeros,
 )
-from qpabench.vectors import address
+from qpabench.vectors import address, zeros
 
 QUAD = 32  # numbers in the four vectors of five qubits
 BYTES = 8  # of a number
@@ -39,7 +39,7 @@ _both_one, _both_two, _both_three = both_turner(1), both_turner(2), both_turner(
 _open, _open_chain = opener(False), opener(True)
 _close, _close_chain = both_closer(False), both_closer(True)
 _add, _add_lanes = adder(0), adder(3)
-_zeros_1, _zeros_2, _zeros_3, _zeros_5 = zeros(1), zeros(2), zeros(3), zeros(5)
+_zeros_1, _zeros_2, _zeros_3, _zeros_5 = (zeros(VECTOR, count) for count in (1, 2, 3, 5))
 
 
 def compiled(function: Any) -> Any:

@@ -4,7 +4,7 @@ Columns of a low-rank term and tokens go in groups of four: as many as a pass ov
 takes at once in registers. A tile of four columns stays in the processor's cache from token to token.
 """
 
-# numba: with lanes.py cf51fafb68192373
+# numba: with lanes.py f815adebbfa42e2b
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, no_type_check
 import numba
 import numpy as np
 
-from qpabench.training.lanes import GROUP, LANES, added_up, sixteen, zeros
+from qpabench.training.lanes import GROUP, LANES, added_up, no_sums, sixteen
 from qpabench.vectors import address
 
 TILE = 2048
@@ -77,7 +77,7 @@ def _exponentials(z, shift, u, Bt, first, e, sums):
                     for v in range(size):
                         partial[v] += weight * column[v]
                 source, factor, base = address(partial), _ONE, _NOTHING
-            totals = zeros()
+            totals = no_sums()
             for v in range(0, whole, LANES):
                 totals = sixteen(source, factor, base, w, columns, stride, address(e) + place, v, totals)
             if whole < size:  # the last few, with nothing beside them

@@ -3,7 +3,7 @@
 Numba's own vectors are half as wide on some processors.
 """
 
-# numba: with vectors.py 6a712ab8d617f800
+# numba: with vectors.py d7700f29e66da6a5
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from qpabench.vectors import INT, WORD, Memory, Vector, apart, plus, shuffled, spread
+from qpabench.vectors import INT, WORD, Memory, Vector, apart, plus, shuffled, spread, zeros
 
 LANES = 16
 GROUP = 4  # columns of a low-rank term that are taken at once
 AHEAD = 512  # numbers: logits come from memory, the next ones are fetched while these are worked on
 _NUMBER = ir.FloatType()
-_VECTOR, _WHOLE = ir.VectorType(_NUMBER, LANES), ir.VectorType(INT, LANES)
+_WHOLE = ir.VectorType(INT, LANES)
 
 _LOWEST, _HIGHEST = -126.0, 127.0  # exponents of float32
 #: y + this has y, rounded, in its last bits, plus what float32 adds to an exponent
@@ -30,6 +30,8 @@ _C1, _C2, _C3, _C4, _C5 = (
 )  # fmt: skip
 
 _vector = Vector(_NUMBER, LANES)
+_VECTOR = _vector.vector
+no_sums = zeros(_vector, GROUP + 1)
 
 
 def _all(number: float) -> Any:
@@ -76,17 +78,6 @@ def sixteen(typing, z, factor, base, u, B, stride, e, place, sums):
 
     word, number, result = types.int64, types.float32, types.UniTuple(_vector, GROUP + 1)
     return result(word, number, number, types.UniTuple(number, GROUP), word, word, word, word, result), code
-
-
-@intrinsic
-@no_type_check
-def zeros(typing):
-    """Return sums to begin with."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return context.make_tuple(builder, signature.return_type, [_all(0.0)] * (GROUP + 1))
-
-    return types.UniTuple(_vector, GROUP + 1)(), code
 
 
 @intrinsic
