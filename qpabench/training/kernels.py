@@ -4,7 +4,7 @@ Columns of a low-rank term and tokens go in groups of four: as many as a pass ov
 takes at once in registers. A tile of four columns stays in the processor's cache from token to token.
 """
 
-# numba: with lanes.py f815adebbfa42e2b
+# numba: with lanes.py 2ec85d8aef025fa2
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, no_type_check
 import numba
 import numpy as np
 
-from qpabench.training.lanes import GROUP, LANES, added_up, no_sums, sixteen
+from qpabench.training.lanes import GROUP, LANES, added_up, exponentiate, no_sums
 from qpabench.vectors import address
 
 TILE = 2048
@@ -46,7 +46,7 @@ def _exponentials(z, shift, u, Bt, first, e, sums):
     """Write e = exp(z + u B^T + shift), and add its products with the columns of B and its sum.
 
     Args:
-        z: (tokens, n) float32, the logits of n outputs; not e.
+        z: (tokens, n) float32, the logits of n outputs, row after row as e; not e.
         shift: (tokens,).
         u: (tokens, r), r a multiple of four.
         Bt: (r, V).
@@ -79,7 +79,7 @@ def _exponentials(z, shift, u, Bt, first, e, sums):
                 source, factor, base = address(partial), _ONE, _NOTHING
             totals = no_sums()
             for v in range(0, whole, LANES):
-                totals = sixteen(source, factor, base, w, columns, stride, address(e) + place, v, totals)
+                totals = exponentiate(source, factor, base, w, columns, stride, address(e) + place, v, totals)
             if whole < size:  # the last few, with nothing beside them
                 few[0] = _LEAST
                 few[1:] = _NOTHING
@@ -88,7 +88,7 @@ def _exponentials(z, shift, u, Bt, first, e, sums):
                     for k in range(GROUP):
                         few[1 + k, i] = Bt[last + k, b + whole + i]
                 room = address(few)
-                totals = sixteen(
+                totals = exponentiate(
                     room, factor, base, w, room + LANES * BYTES, LANES, room + _RESULT, 0, totals
                 )
                 for i in range(size - whole):

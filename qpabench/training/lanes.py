@@ -53,7 +53,7 @@ def _power_of_two(builder: Any, y: Any) -> Any:
 
 @intrinsic
 @no_type_check
-def sixteen(typing, z, factor, base, u, B, stride, e, place, sums):
+def exponentiate(typing, z, factor, base, u, B, stride, e, place, sums):
     """Take sixteen outputs of a token: see ``kernels.exponentials``.
 
     Reads z from ``place`` on and four columns of B, ``stride`` numbers apart, writes
