@@ -85,7 +85,7 @@ TARGETS = (
         ),
     ),
     Mutant(
-        "the last few outputs are read beside those of the low-rank term",
+        "the last few outputs take the low-rank factor of the first ones",
         "qpabench/training/kernels.py",
         "few[1 + k, i] = Bt[last + k, b + whole + i]",
         "few[1 + k, i] = Bt[last + k, b + i]",

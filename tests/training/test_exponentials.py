@@ -19,7 +19,7 @@ from qpabench.training.plain_head import plain_loss
 
 pytest.importorskip("numba")
 
-OUTPUTS = 2 * 4096 + 117  # three tiles, the last one short
+OUTPUTS = 4 * 2048 + 117  # five tiles, the last one short and no multiple of sixteen
 #: rounding of float32 sums over some thousand outputs, relative to the largest entry
 TOLERANCE = 2e-6
 #: what the issue of the head step asks of loss and gradients
