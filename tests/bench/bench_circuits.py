@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from ratios import FEW_ROUNDS, Ratio, in_torch, ratio, take_turns, timed
+from ratios import FEW_ROUNDS, Clock, Ratio, in_torch, ratio, take_turns, timed
 
 from qpabench.circuits import ansatze
 from qpabench.circuits.gradients import CircuitFunction
@@ -30,14 +30,16 @@ def step(backend: str, n_qubits: int, n_layers: int, **asked: Any) -> Callable[[
         pytest.skip(lacking)
     circuit = ansatze.ry(n_qubits, n_layers)
     generator = torch.Generator().manual_seed(0)
-    angles = torch.rand(circuit.n_angles, generator=generator, dtype=torch.float64) * 6
-    cotangent = torch.rand(circuit.n_states, generator=generator, dtype=torch.float64)
+    angles, cotangent = (
+        torch.rand(n, generator=generator, dtype=torch.float64).to(Clock.device)
+        for n in (circuit.n_angles, circuit.n_states)
+    )
     function = CircuitFunction(
         entry.component()(options), circuit, options, entry.gradient_method(options), 0
     )
 
     def run() -> None:
-        leaf = angles.clone().requires_grad_()
+        leaf = (angles * 6).requires_grad_()
         (function(leaf) * cotangent).sum().backward()
 
     return run

@@ -16,7 +16,7 @@ from qpabench.reports.style import GREY, PALETTE, plain_style, readable_log, svg
 INTRODUCTION = """\
 # Speed
 
-Made by `tox run -e bench`. Each figure is a ratio of median times of rivals that took turns within one run;
+Made by `tox run -e {env}`. Each figure is a ratio of median times of rivals that took turns within one run;
 ± is the half-width of its interval in that run. Times belong to this machine and this hour; ratios travel to
 machines of the same kind, so each kind of processor has its own baseline. "In torch" means without compiled
 loops.
@@ -51,24 +51,28 @@ def write_report(
     load: tuple[float, float, float],
     source: tuple[str | None, bool | None],
 ) -> Path:
-    """Write ``bench.md`` and ``bench/targets.svg``; return the former."""
-    (folder / "bench").mkdir(parents=True, exist_ok=True)
+    """Write ``bench.md`` and ``bench/targets.svg``, of a GPU ``gpu-bench.md`` likewise; return the former."""
+    name = "gpu-bench" if Clock.on_gpu() else "bench"
+    (folder / name).mkdir(parents=True, exist_ok=True)
     with plain_style():
-        (folder / "bench" / "targets.svg").write_bytes(svg_and_png(_figure(measured))["svg"])
+        (folder / name / "targets.svg").write_bytes(svg_and_png(_figure(measured))["svg"])
     found, (commit, changed) = hardware(), source
     version = "not from git" if commit is None else f"commit {commit[:7]}{', changed' if changed else ''}"
     clock = "time that passed" if Clock.wall else "processor time"
+    machine = f"{found.get('cpu', 'unknown processor')}, {os.cpu_count()} cores"
+    if Clock.on_gpu():
+        machine = f"{Clock.gpu()}, beside {machine}"
     rows = [HEADER, ("---",) * len(HEADER), *(_row(each, baseline) for each in measured)]
     lines = [
-        INTRODUCTION,
-        f"{found.get('cpu', 'unknown processor')}, {os.cpu_count()} cores, torch {torch.__version__}, "
+        INTRODUCTION.format(env=name),
+        f"{machine}, torch {torch.__version__}, "
         f"{torch.get_num_threads()} threads, {clock}; load average at the end {load[0]:.1f}; {version}.",
         "",
         *("| " + " | ".join(row) + " |" for row in rows),
         "",
-        "![Each ratio over its target: right of the line is better](bench/targets.svg)",
+        f"![Each ratio over its target: right of the line is better]({name}/targets.svg)",
     ]
-    path = folder / "bench.md"
+    path = folder / f"{name}.md"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 

@@ -4,87 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from ratios import Ratio, in_torch, ratio, take_turns, timed
+from subjects import STEPS, TOKENS, VOCABULARY, WIDTH, built, features, released_step
 from torch import Tensor
 
 from qpabench.generators.qpa import MappingModel
-from qpabench.hooks.entries import LayerShape
-from qpabench.hooks.manager import load_registry
 from qpabench.suite.cell import Cell
-from qpabench.suite.plan import make_plan
 from qpabench.targets.target import Factors
-from qpabench.training.build import Built, build
-from qpabench.training.features import Features, Split
+from qpabench.training.features import Features
 from qpabench.training.head import fast_loss
 from qpabench.training.kept import write_logits
 from qpabench.training.kept_loss import KeptLogits
 from qpabench.training.loop import train
 from qpabench.training.plain_head import plain_loss
-
-TOKENS, WIDTH, VOCABULARY = 511, 576, 49152  # one row of SmolLM2-135M at 512 tokens
-STEPS = 4
-SUITE = """
-[suite]
-name = "bench"
-[defaults]
-model = "smollm2-135m"
-dataset = {{ name = "text", train = "{text}", test = "{text}", max_length = 512 }}
-protocol = "released-code"
-train = {{ epochs = 1, max_steps = {steps}, learning_rate = 1e-4, scheduler = "constant" }}
-[[matrix]]
-target = {{ name = "lora", rank = 4 }}
-generator = {{ name = "direct" }}
-[[matrix]]
-target = {{ name = "lora", rank = 4 }}
-generator = {{ name = "qpa", chunk_size = [256, 2048], n_layers = [8, 64] }}
-backend = ["native", "torchquantum"]
-"""
-
-
-@cache
-def features() -> Features:
-    """Random inputs and weights in the shape and scale of SmolLM2's; times don't depend on the values."""
-    random = torch.Generator().manual_seed(0)
-    n = TOKENS * STEPS
-    split = Split(
-        features=torch.randn(n, WIDTH, generator=random),
-        labels=torch.randint(VOCABULARY, (n,), generator=random),
-        mask=torch.ones(n, dtype=torch.bool),
-        row=torch.arange(STEPS).repeat_interleave(TOKENS),
-        position=torch.arange(TOKENS).repeat(STEPS),
-        base_nll=None,
-    )
-    weight = torch.randn(VOCABULARY, WIDTH, generator=random) * 0.1
-    return Features(weight, None, None, {"train": split}, {})
-
-
-@pytest.fixture(scope="module")
-def cells(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cell]:
-    """LoRA as ``lora``; QPA as ``native (256, 8)``: backend, chunk size, layers."""
-    folder: Path = tmp_path_factory.mktemp("bench")
-    (folder / "text.txt").write_text("a line\n" * 8, encoding="utf-8")
-    suite = folder / "suite.toml"
-    suite.write_text(SUITE.format(text=(folder / "text.txt").as_posix(), steps=STEPS), encoding="utf-8")
-    found = {}
-    for planned in make_plan(suite, load_registry()).cells:
-        cell = planned.cell
-        name = "lora"
-        if cell.backend is not None and cell.ledger is not None:
-            name = f"{cell.backend.name} ({cell.ledger.chunk_size}, {cell.ledger.n_layers})"
-        found[name] = cell
-    return found
-
-
-def built(cell: Cell) -> Built:
-    made = build(cell, LayerShape(WIDTH, VOCABULARY, n_positions=512))
-    made.target.prepare(features().weight)
-    return made
 
 
 def our_step(cell: Cell, given: Features | None = None) -> Callable[[], float]:
@@ -168,31 +105,13 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Features]:
 
 
 def test_released_step(benchmark: Any, measured: list[Ratio], cells: dict[str, Cell], kept: Features) -> None:
-    """The backbone runs in every step, the circuit on TorchQuantum, the head by autograd."""
     cell = cells["torchquantum (2048, 8)"]
-    lacking = cell.model.options.missing()
-    if lacking:
-        pytest.skip(lacking)
-    model = cell.model.entry.component()(cell.model.options)
-    made = built(cell)
-    optimizer = torch.optim.AdamW(made.generator.parameters(), lr=1e-5)
-    ids = torch.randint(VOCABULARY, (1, TOKENS + 1), generator=torch.Generator().manual_seed(0))
-    weights = torch.full((TOKENS,), 1 / TOKENS)
-
-    def released() -> None:
-        x = model.features(ids, torch.ones_like(ids))[0, :-1]
-        made.generator.train()
-        factors = made.target.factors(x, torch.arange(TOKENS), model.head.weight, made.generator(), None)
-        loss = plain_loss(factors, model.head.weight, ids[0, 1:], weights)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
+    released = released_step(cell, built(cell))
     ours = cells["native (2048, 8)"]
     inputs, logits = features().splits["train"].features[:TOKENS], torch.empty(TOKENS, VOCABULARY)
     rivals = {
         "released": timed(released),
-        "product": timed(lambda: torch.mm(inputs, model.head.weight.T, out=logits)),
+        "product": timed(lambda: torch.mm(inputs, features().weight.T, out=logits)),
         "ours": our_step(ours),
         "kept": our_step(ours, kept),
         "ours in torch": in_torch(our_step(ours)),

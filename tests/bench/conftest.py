@@ -10,9 +10,12 @@ import torch
 from bench_table import table, write_report
 from jaxtyping import config as checks
 from ratios import Clock, Ratio, complaints, read_baselines, write_baseline
+from subjects import cells_in
 
 from qpabench.records.provenance import hardware, source_commit
+from qpabench.suite.cell import Cell
 
+GPU_BENCHMARKS = "bench_gpu.py"
 BASELINE = Path(__file__).with_name("baseline.json")
 RATIOS = pytest.StashKey[list[Ratio]]()
 SOURCE = pytest.StashKey[tuple[str | None, bool | None]]()
@@ -25,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--wall", action="store_true", help="all threads and time that passes, on an idle machine"
     )
+    group.addoption("--device", default="cpu", metavar="cuda", help="time steps on a GPU instead")
     group.addoption("--bench-report", type=Path, metavar="DIR", help="write bench.md and its figures there")
 
 
@@ -36,9 +40,25 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(
                 "types are checked in every call; set JAXTYPING_DISABLE=1, as `tox run -e bench` does"
             )
-        Clock.wall = config.getoption("--wall", default=False)
+        Clock.device = torch.device(config.getoption("--device", default="cpu"))
+        Clock.wall = config.getoption("--wall", default=False) or Clock.on_gpu()
         if not Clock.wall:
             torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what isn't measured on the device."""
+    there = [item for item in items if (item.path.name == GPU_BENCHMARKS) is Clock.on_gpu()]
+    left = [item for item in items if item not in there and item.path.name.startswith("bench_")]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
+
+
+@pytest.fixture(scope="session")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cell]:
+    """See ``cells_in``."""
+    return cells_in(tmp_path_factory.mktemp("bench"))
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +69,7 @@ def measured(request: pytest.FixtureRequest) -> list[Ratio]:
 
 def processor() -> str:
     """Return the name that baselines of this machine go by."""
-    return str(hardware().get("cpu", "unknown processor"))
+    return Clock.gpu() if Clock.on_gpu() else str(hardware().get("cpu", "unknown processor"))
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from qpabench import compiled
 
 SCHEMA_VERSION = 2
@@ -61,14 +63,28 @@ class Clock:
     """Processor time of this process; with ``--wall`` the time that passes.
 
     What else the machine does hardly changes the first, which with one thread is what the second would be on
-    an idle machine. Other processes have to be timed by the second in any case.
+    an idle machine. Other processes have to be timed by the second in any case, and so has a GPU, whose queue
+    is waited for.
     """
 
     wall = False
+    device = torch.device("cpu")
+
+    @classmethod
+    def on_gpu(cls) -> bool:
+        """Say whether a GPU is measured."""
+        return cls.device.type == "cuda"
+
+    @classmethod
+    def gpu(cls) -> str:
+        """Return the name of the GPU that is measured."""
+        return torch.cuda.get_device_name(cls.device)
 
     @classmethod
     def now(cls) -> float:
         """Return seconds."""
+        if cls.on_gpu():
+            torch.cuda.synchronize(cls.device)
         return time.perf_counter() if cls.wall else time.process_time()
 
 
