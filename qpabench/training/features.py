@@ -80,12 +80,12 @@ class Features:
         """How losses of the output layer are computed.
 
         ``autograd``, ``one-pass`` or ``kept-logits`` on the CPU, or the last for the splits in brackets and
-        the second for the others; elsewhere ``online``, or ``online-bfloat16`` where the weight is kept so.
+        the second for the others; elsewhere ``blocks``, or ``blocks-bfloat16`` where the weight is kept so.
         """
         if self.softcap is not None:
             return "autograd"
         if self.weight.device.type != "cpu":
-            return "online-bfloat16" if self.weight.dtype == torch.bfloat16 else "online"
+            return "blocks-bfloat16" if self.weight.dtype == torch.bfloat16 else "blocks"
         kept = [name for name, split in self.splits.items() if split.kept]
         if len(kept) == len(self.splits):
             return "kept-logits"

@@ -10,9 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qpabench.targets.target import Factors
+from qpabench.training.blocks import blocks_loss, blocks_nll
 from qpabench.training.kept_loss import KeptFactors, kept_loss, kept_nll
 from qpabench.training.one_pass import OnePassLoss, chunks, summed
-from qpabench.training.online import online_loss, online_nll
 from qpabench.training.plain_head import plain_logits, plain_loss
 
 
@@ -42,7 +42,7 @@ def fast_loss(
     if softcap is not None:
         return plain_loss(factors, weight, labels, weights, bias, softcap)
     if factors.inputs.device.type != "cpu":
-        return online_loss(factors, weight, labels, weights, bias)
+        return blocks_loss(factors, weight, labels, weights, bias)
     u, B = factors.low_rank or (None, None)
     given = (factors.inputs, u, B, factors.scale, weight, bias, labels, weights)
     loss: Tensor = OnePassLoss.apply(*given)  # type: ignore[no-untyped-call]
@@ -69,7 +69,7 @@ def token_nll(
     if isinstance(factors, KeptFactors):
         return kept_nll(factors, labels)
     if softcap is None and factors.inputs.device.type != "cpu":
-        return online_nll(factors, weight, labels, bias)
+        return blocks_nll(factors, weight, labels, bias)
     if softcap is None:
         u, B = factors.low_rank or (None, None)
         given = (factors.inputs, u, B, factors.scale, weight, bias, labels)

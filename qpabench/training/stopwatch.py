@@ -45,13 +45,7 @@ class Stopwatch:
         """Return the stopwatch for a device."""
         if device.type != "cuda":
             return cls()
-
-        def event() -> Event:
-            with torch.cuda.device(device):
-                made: Event = torch.cuda.Event(enable_timing=True)
-            return made
-
-        return cls(event)
+        return cls(lambda: torch.cuda.Event(enable_timing=True))  # of the device it is recorded on
 
     def now(self) -> Any:
         """Return a mark: what lies between two of them is timed."""

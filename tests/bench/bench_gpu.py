@@ -21,9 +21,9 @@ from subjects import features as features_on_cpu
 
 from qpabench.suite.cell import Cell
 from qpabench.targets.target import Factors
+from qpabench.training.blocks import blocks_loss, product
 from qpabench.training.features import Features
 from qpabench.training.loop import batches
-from qpabench.training.online import online_loss, product
 from qpabench.training.passes import Passes, passes_of
 from qpabench.training.plain_head import plain_loss
 from qpabench.training.readings import STEPS_BETWEEN
@@ -123,7 +123,7 @@ def test_head(benchmark: Any, measured: list[Ratio]) -> None:
 
             return run
 
-        rivals[f"head{way}"] = timed(head(online_loss))
+        rivals[f"head{way}"] = timed(head(blocks_loss))
         rivals[f"product{way}"] = timed(lambda x=x, w=given.weight: product(x, w))
         if not way:
             rivals["autograd"] = timed(head(plain_loss))

@@ -559,18 +559,18 @@ RUNNING = (
 
 DEVICES = (
     Mutant(
-        "the online softmax forgets that a greater logit was met",
-        "qpabench/training/online.py",
-        "total = total * shrink + e.sum(1, keepdim=True)",
-        "total = total + e.sum(1, keepdim=True)",
-        ("tests/training/test_online.py::test_chunks_may_rise_and_fall_by_any_amount",),
+        "on a GPU a sum over the vocabulary ends with its last whole piece",
+        "qpabench/training/blocks.py",
+        "return found if even == len(B) else found.addmm_(d_z[:, even:], B[even:])",
+        "return found",
+        ("tests/training/test_blocks.py::test_loss_and_gradients_are_those_of_autograd",),
     ),
     Mutant(
-        "the online softmax keeps a chunk's exponentials as if no greater logit came",
-        "qpabench/training/online.py",
-        "e.mul_(share * (reference - sums.top).exp())",
-        "e.mul_(share)",
-        ("tests/training/test_online.py::test_loss_and_gradients_are_those_of_autograd",),
+        "on a GPU a magnitude scales the gradient of B twice",
+        "qpabench/training/blocks.py",
+        "d_B *= scale.unsqueeze(1)",
+        "d_B *= scale.unsqueeze(1) ** 2",
+        ("tests/training/test_blocks.py::test_loss_and_gradients_are_those_of_autograd",),
     ),
     Mutant(
         "a replayed graph gives the gradients twice",

@@ -21,11 +21,11 @@ from qpabench.hooks.entries import LayerShape
 from qpabench.suite.cell import Cell
 from qpabench.targets.target import Factors
 from qpabench.training import step
+from qpabench.training.blocks import blocks_loss
 from qpabench.training.build import Built, build
 from qpabench.training.features import Features
 from qpabench.training.live import features_of
 from qpabench.training.loop import batches
-from qpabench.training.online import online_loss
 from qpabench.training.passes import CapturedPasses, Passes, Recorder
 from qpabench.training.step import Stepper
 
@@ -108,12 +108,12 @@ def positions_of(cell: Cell, features: Features, steps: int = STEPS) -> list[tor
 
 
 def as_on_a_gpu(patch: pytest.MonkeyPatch) -> None:
-    """Compute on the CPU what a GPU would: no compiled loops, no look at probabilities, the online head."""
+    """Compute on the CPU as on a GPU: no compiled loops, no look at probabilities, the head in blocks."""
 
     def loss(
         factors: Factors, weight: Tensor, labels: Tensor, weights: Tensor, bias: Tensor | None, softcap: None
     ) -> Tensor:
-        return online_loss(factors, weight, labels, weights, bias)
+        return blocks_loss(factors, weight, labels, weights, bias)
 
     patch.setenv("QPABENCH_COMPILED", "0")
     patch.setattr(step, "fast_loss", loss)

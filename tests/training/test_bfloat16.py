@@ -96,6 +96,6 @@ def test_a_subclass_of_a_target_may_read_the_weight(tmp_path: Path, monkeypatch:
 def test_the_record_says_how_losses_are_computed(tmp_path: Path) -> None:
     features = features_for("released-code", tmp_path)
     assert features.head_path == "one-pass"
-    assert features.on(META).head_path == "online"
-    assert features.on(META, torch.bfloat16).head_path == "online-bfloat16"
+    assert features.on(META).head_path == "blocks"
+    assert features.on(META, torch.bfloat16).head_path == "blocks-bfloat16"
     assert replace(features, softcap=30.0).on(META).head_path == "autograd"

@@ -139,9 +139,9 @@ def test_a_split_that_does_not_fit_is_copied_step_by_step(
 def test_an_output_layer_in_bfloat16_trains_as_in_float32(name: str, tmp_path: Path) -> None:
     cell = cell_of(tmp_path, BF16 + EVERY[name])
     halved = features_of(cell)
-    assert halved.head_path == "online-bfloat16"
+    assert halved.head_path == "blocks-bfloat16"
     wider = replace(halved, weight=halved.weight.float())
-    assert wider.head_path == "online"
+    assert wider.head_path == "blocks"
     found, expected = run_cell(cell, halved), run_cell(cell, wider)
     assert np.allclose(found.series["train_loss"], expected.series["train_loss"], rtol=TOLERANCE)
     assert found.metrics["perplexity_masked"] == pytest.approx(
@@ -212,5 +212,5 @@ def test_the_command_runs_a_suite_on_the_gpu(tmp_path: Path) -> None:
     record = json.loads(path.read_text(encoding="utf-8"))
     assert record["status"] == "ok", record["reason"]
     assert record["provenance"]["circuit"]["graph"] == "captured"
-    assert record["provenance"]["head"] == "online"
+    assert record["provenance"]["head"] == "blocks"
     assert record["provenance"]["hardware"]["gpu"] == torch.cuda.get_device_name(0)
