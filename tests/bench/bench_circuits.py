@@ -19,9 +19,9 @@ from qpabench.hooks.manager import load_registry
 GIGABYTE = 2**30
 
 
-def step(backend: str, n_qubits: int, n_layers: int, **asked: Any) -> Callable[[], object]:
+def step(name: str, n_qubits: int, n_layers: int, **asked: Any) -> Callable[[], object]:
     """Return a function that runs one forward and backward pass of the RY ansatz."""
-    entry = load_registry().find("backend", backend).entry
+    entry = load_registry().find("backend", name).entry
     assert isinstance(entry, BackendEntry)
     options = entry.options(**asked)
     assert isinstance(options, BackendOptions)
@@ -34,9 +34,9 @@ def step(backend: str, n_qubits: int, n_layers: int, **asked: Any) -> Callable[[
         torch.rand(n, generator=generator, dtype=torch.float64).to(Clock.device)
         for n in (circuit.n_angles, circuit.n_states)
     )
-    function = CircuitFunction(
-        entry.component()(options), circuit, options, entry.gradient_method(options), 0
-    )
+    backend = entry.component()(options)
+    backend.on_device = True  # TorchQuantum too is measured where the others are
+    function = CircuitFunction(backend, circuit, options, entry.gradient_method(options), 0)
 
     def run() -> None:
         leaf = (angles * 6).requires_grad_()

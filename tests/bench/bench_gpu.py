@@ -16,7 +16,7 @@ import pytest
 import torch
 from bench_circuits import step as circuit_step
 from ratios import Clock, Ratio, ratio, take_turns, timed
-from subjects import TOKENS, VOCABULARY, WIDTH, built, released_step
+from subjects import TOKENS, VOCABULARY, WIDTH, built, on_its_device, released_step
 from subjects import features as features_on_cpu
 
 from qpabench.suite.cell import Cell
@@ -87,14 +87,15 @@ def test_generator(
     benchmark: Any, measured: list[Ratio], cells: dict[str, Cell], size: tuple[int, int]
 ) -> None:
     """Circuit and mapping, forward and back."""
-    ours, theirs = built(cells[f"native {size}"]), built(cells[f"torchquantum {size}"])
+    ours, theirs = cells[f"native {size}"], cells[f"torchquantum {size}"]
     rivals = {
-        "captured": timed(passes_step(passes_of(ours))),
-        "eager": timed(passes_step(Passes(ours.generator))),
-        "torchquantum": timed(passes_step(Passes(theirs.generator))),
+        "captured": timed(passes_step(passes_of(built(ours)))),
+        "eager": timed(passes_step(Passes(built(ours).generator))),
+        "torchquantum": timed(passes_step(Passes(on_its_device(built(theirs)).generator))),
+        "torchquantum on the CPU": timed(passes_step(Passes(built(theirs).generator))),
     }
     seconds = take_turns(benchmark, rivals, ROUNDS)
-    for name in ("torchquantum", "eager"):
+    for name in ("torchquantum", "torchquantum on the CPU", "eager"):
         shown = f"generator {size}: {name} / captured"
         measured.append(ratio(shown, seconds[name], seconds["captured"], "high"))
 

@@ -80,11 +80,19 @@ def built(cell: Cell) -> Built:
     return made
 
 
+def on_its_device(made: Built) -> Built:
+    """Let TorchQuantum run where the generator is, as in the released code; in a suite it runs on the CPU."""
+    assert made.circuit is not None
+    made.circuit.backend.on_device = True
+    return made
+
+
 def released_step(cell: Cell, made: Built) -> Callable[[], None]:
     """Return a step as the released code takes it, on a cell whose backend is TorchQuantum.
 
-    The backbone runs in every step, the circuit on TorchQuantum, the head by autograd.
+    The backbone runs in every step, the circuit on TorchQuantum, the head by autograd; all on one device.
     """
+    on_its_device(made)
     lacking = cell.model.options.missing()
     if lacking:
         pytest.skip(lacking)
