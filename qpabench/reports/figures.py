@@ -94,16 +94,15 @@ def perplexity_over_parameters(context: Context) -> Drawn | None:
         handles.append(
             Line2D([], [], color=colour, marker=marker, markeredgecolor="white", label=figure_text(name))
         )
-        names = names_within([g for *_, g in own]) if len(shown) <= MOST_NAMED_POINTS else []
-        named += [(x, y, figure_text(name, 24), colour) for x, y, name in zip(xs, ys, names, strict=False)]
+        names = names_within([g for *_, g in own]) if len(shown) <= MOST_NAMED_POINTS else [""] * len(own)
+        named += [(x, y, figure_text(name, 24), colour) for x, y, name in zip(xs, ys, names, strict=True)]
     axes.margins(y=0.12)
     axes.set_xlabel("trainable parameters")
     axes.set_ylabel("masked perplexity, test text (lower is better)")
     axes.set_title(figure_text(context.title, 80))
     legend_below(figure, handles)
     figure.draw_without_rendering()
-    if named:
-        place_labels(axes, [point for point in named if point[2]], bars=several)
+    place_labels(axes, named, bars=several)
     note = "Error bars: standard deviation over seeds." if several else "One run a point: no inference."
     if len(handles) > MOST_LEGEND_ROWS:
         note += f" The legend has the first {MOST_LEGEND_ROWS} of {len(handles)} entries."

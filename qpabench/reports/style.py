@@ -113,7 +113,7 @@ def place_labels(axes: Axes, points: Sequence[tuple[float, float, str, str]], *,
 
     Args:
         axes: with final limits.
-        points: x, y, text, colour.
+        points: x, y, text, colour; all of them, those without text too.
         bars: points carry error bars, so straight above and below are taken.
     """
     figure = axes.figure
@@ -123,7 +123,7 @@ def place_labels(axes: Axes, points: Sequence[tuple[float, float, str, str]], *,
     frame = axes.get_window_extent(renderer)
     offsets = _OFFSETS[2:] if bars else _OFFSETS
     for x, y, text, colour in points:
-        for dx, dy, ha, va in offsets:
+        for dx, dy, ha, va in offsets if text else ():
             note = axes.annotate(
                 text,
                 (x, y),

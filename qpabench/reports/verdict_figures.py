@@ -142,9 +142,10 @@ def pareto(title: str, groups: Sequence[Group]) -> Drawn | None:
         handles.append(
             Line2D([], [], color=colour, marker=marker, linestyle="none", label=figure_text(name, 60))
         )
-        names = names_within(members) if len(points) <= MOST_NAMED and len(members) > 1 else []
+        told_apart = len(points) <= MOST_NAMED and len(members) > 1
+        names = names_within(members) if told_apart else [""] * len(own)
         named += [
-            (n, mean, figure_text(text, 24), colour) for (n, mean, _), text in zip(own, names, strict=False)
+            (n, mean, figure_text(text, 24), colour) for (n, mean, _), text in zip(own, names, strict=True)
         ]
     axes.margins(y=0.1)
     axes.set_xlabel("trainable parameters")
@@ -152,9 +153,8 @@ def pareto(title: str, groups: Sequence[Group]) -> Drawn | None:
     axes.set_title(figure_text(title, 80))
     figure.set_figheight(figure.get_figheight() + 0.21 * math.ceil(len(handles) / 2))
     figure.legend(handles=handles, loc="outside lower left", ncols=2, columnspacing=1.6)
-    if named:
-        figure.draw_without_rendering()
-        place_labels(axes, [one for one in named if one[2]], bars=several)
+    figure.draw_without_rendering()
+    place_labels(axes, named, bars=several)
     note = "Error bars: standard deviation over seeds." if several else "One run a point: no inference."
     what = "Masked NLL over trainable parameters, each method at its chosen learning rate"
     return Drawn(figure, f"{what}; points of one budget stand side by side. {note}")
