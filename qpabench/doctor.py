@@ -11,7 +11,7 @@ from qpabench.errors import PluginError, QpabenchError, one_line
 from qpabench.hooks.entries import BackendEntry, BackendOptions, Options
 from qpabench.hooks.manager import Registered, Registry, load_registry
 from qpabench.hub import forbidden_hub, is_offline
-from qpabench.records.provenance import PACKAGES, hardware, package_versions, source_commit
+from qpabench.records.provenance import PACKAGES, hardware, package_versions, source_line
 
 SELF_TEST_SHOTS = 4096
 
@@ -60,12 +60,7 @@ def _machine() -> Iterator[str]:
             yield f"cuda:{index}: {name} (qpabench run SUITE --device cuda:{index})"
     else:
         yield "no CUDA device"
-    commit, dirty = source_commit()
-    yield (
-        f"qpabench from commit {commit}{' with changes' if dirty else ''}"
-        if commit
-        else "qpabench not from git"
-    )
+    yield f"qpabench: {source_line()}"
     folder = cache_dir()
     yield f"cache {folder}: {bytes_of(folder) / 2**20:.0f} MiB (QPABENCH_CACHE moves it; it can be deleted)"
 

@@ -39,6 +39,12 @@ def source_commit() -> tuple[str | None, bool | None]:
     return commit.strip(), bool(changed.strip())
 
 
+def source_line() -> str:
+    """Say which commit this package was taken from, and whether files differ from it."""
+    commit, changed = source_commit()
+    return "not from git" if commit is None else f"commit {commit[:7]}{', changed' if changed else ''}"
+
+
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout

@@ -49,15 +49,14 @@ def write_report(
     measured: Sequence[Ratio],
     baseline: Baseline,
     load: tuple[float, float, float],
-    source: tuple[str | None, bool | None],
+    source: str,
 ) -> Path:
     """Write ``bench.md`` and ``bench/targets.svg``, of a GPU ``gpu-bench.md`` likewise; return the former."""
     name = "gpu-bench" if Clock.on_gpu() else "bench"
     (folder / name).mkdir(parents=True, exist_ok=True)
     with plain_style():
         (folder / name / "targets.svg").write_bytes(svg_and_png(_figure(measured))["svg"])
-    found, (commit, changed) = hardware(), source
-    version = "not from git" if commit is None else f"commit {commit[:7]}{', changed' if changed else ''}"
+    found = hardware()
     clock = "time that passed" if Clock.wall else "processor time"
     machine = f"{found.get('cpu', 'unknown processor')}, {os.cpu_count()} cores"
     if Clock.on_gpu():
@@ -66,7 +65,7 @@ def write_report(
     lines = [
         INTRODUCTION.format(env=name),
         f"{machine}, torch {torch.__version__}, "
-        f"{torch.get_num_threads()} threads, {clock}; load average at the end {load[0]:.1f}; {version}.",
+        f"{torch.get_num_threads()} threads, {clock}; load average at the end {load[0]:.1f}; {source}.",
         "",
         *("| " + " | ".join(row) + " |" for row in rows),
         "",

@@ -12,13 +12,13 @@ from jaxtyping import config as checks
 from ratios import Clock, Ratio, complaints, read_baselines, write_baseline
 from subjects import cells_in
 
-from qpabench.records.provenance import hardware, source_commit
+from qpabench.records.provenance import hardware, source_line
 from qpabench.suite.cell import Cell
 
 GPU_BENCHMARKS = "bench_gpu.py"
 BASELINE = Path(__file__).with_name("baseline.json")
 RATIOS = pytest.StashKey[list[Ratio]]()
-SOURCE = pytest.StashKey[tuple[str | None, bool | None]]()
+SOURCE = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[RATIOS] = []
-    config.stash[SOURCE] = source_commit()  # before a baseline or a report changes a file
+    config.stash[SOURCE] = source_line()  # before a baseline or a report changes a file
     if config.getoption("--benchmark-only", default=False):
         if not checks.jaxtyping_disable:
             raise pytest.UsageError(

@@ -9,8 +9,11 @@ import pytest
 from fault_table import Row, as_text, write_markdown
 from subject import Faults, make_faults
 
+from qpabench.records.provenance import source_line
+
 ROWS = pytest.StashKey[list[Row]]()
 STARTED = pytest.StashKey[float]()
+SOURCE = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ROWS] = []
     config.stash[STARTED] = time.monotonic()
+    config.stash[SOURCE] = source_line()  # before the table changes a file
 
 
 @pytest.fixture(scope="session")
@@ -40,5 +44,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     path = config.getoption("--fault-table", default=None)
     if path is not None:
         seconds = time.monotonic() - config.stash[STARTED]
-        write_markdown(path, rows, seconds, config.getoption("--fault-scale"))
+        write_markdown(path, rows, seconds, config.getoption("--fault-scale"), config.stash[SOURCE])
         terminalreporter.write_line(f"wrote {path}")

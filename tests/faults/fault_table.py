@@ -41,13 +41,13 @@ def as_text(rows: Sequence[Row]) -> str:
     )
 
 
-def write_markdown(path: Path, rows: Sequence[Row], seconds: float, scale: float) -> None:
+def write_markdown(path: Path, rows: Sequence[Row], seconds: float, scale: float, source: str) -> None:
     """Write the table as Markdown."""
     body = [HEADER, ("---",) * len(HEADER), *(tuple(map(str, astuple(row))) for row in rows)]
     lines = [
         "# Faults injected into real runs",
         "",
-        f"Made by `tox run -e faults` in {seconds:.0f} s on {os.cpu_count()} cores"
+        f"Made by `tox run -e faults` in {seconds:.0f} s on {os.cpu_count()} cores; {source}"
         + ("." if scale == 1 else f", with {scale:g} times the usual number of injections."),
         "",
         *("| " + " | ".join(line) + " |" for line in body),
