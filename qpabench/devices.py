@@ -42,4 +42,4 @@ def gathered(values: Tensor, positions: Tensor | slice, device: torch.device) ->
     """
     if isinstance(positions, slice):
         return moved(values[positions], device)
-    return moved(values[moved(positions, values.device)], device)
+    return moved(values.index_select(0, moved(positions, values.device)), device)

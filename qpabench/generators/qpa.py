@@ -9,7 +9,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -79,6 +79,28 @@ class MappingModel(nn.Module):
         return hidden
 
 
+class _Flat(torch.autograd.Function):
+    """The first m numbers of all chunks, minus their mean where they are centred; few passes on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, chunks: Tensor, n_generated: int, centred: bool) -> Tensor:
+        ctx.shape, ctx.centred = chunks.shape, centred
+        flat = chunks.flatten()[:n_generated]
+        return flat - flat.mean() if centred else flat.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None]:
+        whole = cotangent.new_empty(ctx.shape)
+        flat, n_generated = whole.view(-1), len(cotangent)
+        flat[n_generated:] = 0
+        if ctx.centred:
+            torch.sub(cotangent, cotangent.mean(), out=flat[:n_generated])
+        else:
+            flat[:n_generated] = cotangent
+        return whole, None, None
+
+
 class MappedGenerator(DrawingGenerator):
     """A mapping model generates every number from basis strings and probabilities; a subclass gives those.
 
@@ -128,9 +150,9 @@ class MappedGenerator(DrawingGenerator):
 
     def assemble(self, chunks: Float[Tensor, "n_chunks chunk_size"]) -> dict[str, Tensor]:
         """Cut the chunks into the target's tensors; what lies beyond m is dropped."""
-        flat = chunks.flatten()[: self.context.n_generated]
-        if self.options.centred_output:
-            flat = flat - flat.mean()
+        flat: Tensor = _Flat.apply(  # type: ignore[no-untyped-call]
+            chunks, self.context.n_generated, self.options.centred_output
+        )
         return cut(flat, self.context.specs)
 
     def draw(self) -> dict[str, Tensor]:

@@ -163,7 +163,7 @@ class LowRank:
                 _loops().add_products(_array(e), c, part.start, gradient)
 
         _share(work, len(parts), len(c) * gradient.shape[1])
-        return torch.from_numpy(gradient[: self.n_columns]).T
+        return _transposed(gradient[: self.n_columns])
 
 
 def whole_rows(
@@ -199,5 +199,12 @@ def whole_rows(
         _share(work, len(given), given.size)
     if not wants_gradient:
         return None
-    total = sum((gradients[index] for index in sorted(gradients)), np.zeros_like(term.Bt))
-    return torch.from_numpy(total[: term.n_columns]).T
+    first, *others = [gradients[index] for index in sorted(gradients)] or [np.zeros_like(term.Bt)]
+    for gradient in others:
+        first += gradient
+    return _transposed(first[: term.n_columns])
+
+
+def _transposed(rows: Floats) -> Tensor:
+    """Return (r, V) as (V, r), row after row in memory: what follows would be slow across."""
+    return torch.from_numpy(np.stack(list(rows), axis=1))

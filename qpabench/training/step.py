@@ -70,8 +70,8 @@ class Stepper:
         self.optimizer = torch.optim.AdamW(
             _groups(built, options),
             weight_decay=options.weight_decay,
-            # the default on the CPU; fused: one kernel, and the count of steps stays on the device
-            fused=True if not self.at_once and device.type in ("cpu", "cuda") else None,
+            # one kernel a parameter, and the count of steps stays on the device
+            fused=True if device.type in ("cpu", "cuda") else None,
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: learning_rate_factor(step, max(1, n_steps), options)
