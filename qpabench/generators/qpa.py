@@ -80,7 +80,7 @@ class MappingModel(nn.Module):
 
 
 class _Flat(torch.autograd.Function):
-    """The first m numbers of all chunks, minus their mean where they are centred; one pass on the way back."""
+    """The first m numbers of all chunks, centred or not, in one pass on the way back."""
 
     @staticmethod
     def forward(ctx: Any, chunks: Tensor, n_generated: int, centred: bool) -> Tensor:

@@ -123,7 +123,7 @@ def kept_nll(factors: KeptFactors, labels: Int[Tensor, "tokens"]) -> Float[Tenso
 
 
 def _is_bounded(u: Tensor, B: Tensor) -> bool:
-    """Whether no entry of u B^T is large, by Hölder's inequality or by Cauchy and Schwarz's, closer but slow."""
+    """Whether no entry of u B^T is large: by Hölder's inequality, or the closer one of Cauchy and Schwarz."""
     if not len(u):
         return True
     u, B = u.detach(), B.detach()
