@@ -8,6 +8,7 @@ import torch
 from qpabench.circuits.ansatze import ry
 from qpabench.circuits.gradients import CircuitFunction
 from qpabench.circuits.native import NativeBackend
+from qpabench.generators import qpa
 from qpabench.generators.generator import GeneratorContext
 from qpabench.generators.options import QpaOptions
 from qpabench.generators.qpa import QpaGenerator, basis_bits, scaled_probability
@@ -152,6 +153,20 @@ def test_redrawn_strings_differ_between_passes() -> None:
 def test_redrawn_strings_reach_every_state() -> None:
     made = generator(basis_order="redrawn")
     assert {string for _ in range(60) for string in made.strings().tolist()} == set(range(8))
+
+
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("left_over", [0, 5])
+def test_gradients_of_the_cut_chunks_are_those_of_autograd(centred: bool, left_over: int) -> None:
+    chunks = torch.randn(3, 7, dtype=torch.float64, requires_grad=True)
+    m = chunks.numel() - left_over
+    found: torch.Tensor = qpa._Flat.apply(chunks, m, centred)
+    expected = chunks.flatten()[:m]
+    expected = expected - expected.mean() if centred else expected
+    assert torch.equal(found, expected)
+    cotangent = torch.randn(m, dtype=torch.float64)
+    pair = (torch.autograd.grad(value, chunks, cotangent)[0] for value in (found, expected))
+    assert torch.allclose(*pair, rtol=0, atol=1e-15)
 
 
 def test_centred_output_has_mean_zero() -> None:
