@@ -76,7 +76,7 @@ def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("length", [14.0, 29.0, 31.0])
 def test_what_is_called_bounded_is_so(length: float) -> None:
-    """Hölder's bound, 2 length, is enough for the first; for the second Cauchy and Schwarz's, which is length."""
+    """Hölder's bound, 2 length, is enough for the first; Cauchy and Schwarz's, length, for the second."""
     diagonal, axis = torch.full((1, 4), 0.5), torch.tensor([[1.0, 0, 0, 0]])
     u, B = length * diagonal, torch.cat([-diagonal, axis])
     assert kept_loss._is_bounded(u, B) == (length < kept_loss.BOUNDED)
