@@ -63,13 +63,12 @@ def _odd(plan: ChainPlan) -> Any:
     return odd.bool().numpy()
 
 
-def forward(plan: ChainPlan, tangents: Any, spare: Any) -> Tensor:
+def forward(plan: ChainPlan, tangents: Any) -> Tensor:
     """Return the state after these layers, and behind it both halves.
 
     Args:
         plan: of the circuit.
-        tangents: these as in ``halves_kernels``.
-        spare: likewise.
+        tangents: as in ``halves_kernels``.
     """
     terms = 1 << (plan.halved - 1)
     state = torch.empty(plan.size + (terms << plan.above) + (terms << plan.within), dtype=torch.float64)
@@ -78,16 +77,13 @@ def forward(plan: ChainPlan, tangents: Any, spare: Any) -> Tensor:
     for half in (left, right):
         half[0].zero_()
         half[0, 0] = 1
-    quads = plan.layout[-2]
-    _loops().forward(
-        left.view(-1).numpy(), right.view(-1).numpy(), _odd(plan), plan.halved, tangents, quads, spare
-    )
+    _loops().forward(left.view(-1).numpy(), right.view(-1).numpy(), _odd(plan), plan.halved, tangents)
     torch.mm(left.T, right, out=plan.blocks(state))
     return state
 
 
 def backward(
-    plan: ChainPlan, state: Tensor, bra: Tensor, tangents: Any, spare: Any, sums: Tensor, weights: Any,
+    plan: ChainPlan, state: Tensor, bra: Tensor, tangents: Any, sums: Tensor, weights: Any,
     growth: float, cosines: Any,
 ) -> None:  # fmt: skip
     """Write the slopes of these layers.
@@ -96,8 +92,7 @@ def backward(
         plan: of the circuit.
         state: what ``forward`` returned; of it, the halves.
         bra: the derivative with respect to the state after these layers.
-        tangents: these as in ``halves_kernels``.
-        spare: likewise.
+        tangents: as in ``halves_kernels``.
         sums: likewise.
         weights: likewise.
         growth: likewise.
@@ -110,6 +105,6 @@ def backward(
         tuple(half.view(-1).numpy() for half in both) for both in ((left, right), (left_bra, right_bra))
     ]
     _loops().backward(
-        kets, bras, _odd(plan), plan.halved, tangents, plan.layout[-2], spare, sums.flatten(1).numpy(),
+        kets, bras, _odd(plan), plan.halved, tangents, sums.flatten(1).numpy(),
         weights, growth, cosines,
     )  # fmt: skip

@@ -373,9 +373,9 @@ CIRCUITS = (
     ),
     Mutant(
         "tiles ignore the CNOT from the level above",
-        "qpabench/circuits/chain.py",
-        "(odd << (qubits - 1))",
-        "(0 << (qubits - 1))",
+        "qpabench/circuits/chain_kernels.py",
+        "turn_tiles(place, parity(outer), _tiles(levels, last)",
+        "turn_tiles(place, parity(0), _tiles(levels, last)",
         ("tests/circuits/test_chain.py::test_many_levels",),
     ),
     Mutant(
