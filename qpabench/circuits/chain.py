@@ -46,6 +46,7 @@ class ChainPlan:
     chains: Any
     angle: Tensor  # (R, N) index into the angles extended by one zero
     halved: int  # so many layers run on halves
+    odd: Any  # numbers of the left half
     rooms: list[Tensor]  # (2, size) for the way back, kept: to get memory anew takes as long as two layers
 
     @property
@@ -101,6 +102,7 @@ def planned(circuit: Circuit) -> ChainPlan | None:
         chains=torch.tensor([False, *(bool(step.cx) for step in steps)]).numpy(),
         angle=torch.where(angle < 0, circuit.n_angles, angle),
         halved=halves.layers_on_halves(n_qubits, within, [bool(step.cx) for step in steps[:-1]]),
+        odd=halves.odd(above),
         rooms=[],
     )
 

@@ -381,8 +381,8 @@ CIRCUITS = (
     Mutant(
         "a half's terms are not told apart",
         "qpabench/circuits/halves.py",
-        "odd ^= (rows >> qubit) & 1",
-        "odd |= (rows >> qubit) & 1",
+        "result ^= (rows >> qubit) & 1",
+        "result |= (rows >> qubit) & 1",
         ("tests/circuits/test_chain.py::test_layers_on_halves_and_after_them",),
     ),
     Mutant(
