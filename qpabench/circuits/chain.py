@@ -6,6 +6,7 @@ uncomputed, memory O(2**N) at any depth. ``chain_kernels`` are the loops, ``halv
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
@@ -21,8 +22,9 @@ from qpabench.circuits.circuit import ROTATIONS, Circuit, cnot_chain
 from qpabench.circuits.layers import layers
 
 FEWEST_QUBITS = 6
-BLOCK_QUBITS = 10  # a block of both states fits a first-level cache of 32 KiB, read and written
-LEVEL_QUBITS = 7  # at most, so that a tile fits as well
+BLOCK_QUBITS = 10  # a block of both states fits a first-level cache of 32 KiB, with the one that is fetched
+TILE = 2048  # numbers of a tile, which fits as well; the longer its rows, the better they come from afar
+LEVEL_QUBITS = 7  # at most, so that rows of a tile have the sixteen numbers that are turned at once
 PADDING = 16  # numbers between blocks: columns of blocks don't fall into the same lines of the cache
 
 
@@ -44,6 +46,7 @@ class ChainPlan:
     chains: Any
     angle: Tensor  # (R, N) index into the angles extended by one zero
     halved: int  # so many layers run on halves
+    odd: Any  # numbers of the left half
     rooms: list[Tensor]  # (2, size) for the way back, kept: to get memory anew takes as long as two layers
 
     @property
@@ -63,11 +66,6 @@ class ChainPlan:
     def gaps(self, state: Tensor) -> Float[Tensor, "blocks padding"]:
         """Return what is between a state's blocks."""
         return state[: self.size].view(-1, self.stride)[:, 1 << self.within :]
-
-    def spare(self) -> Any:
-        """Return room for one tile, or for one block of either half, of two states."""
-        numbers = max(_loops().COLUMNS << LEVEL_QUBITS, 1 << self.within, 1 << self.above)
-        return torch.empty(2, numbers, dtype=torch.float64).numpy()
 
 
 @lru_cache(maxsize=64)
@@ -91,11 +89,8 @@ def planned(circuit: Circuit) -> ChainPlan | None:
     places = torch.arange(1 << above) * stride
     numbers = torch.arange(1 << within)
     order = numbers ^ (numbers >> 1) if steps[-1].cx else numbers
-    quads = (torch.arange(1 << (max(within, above) - 5)) * _loops().QUAD).numpy()
-    columns = (torch.arange(1 << LEVEL_QUBITS) * _loops().COLUMNS).numpy()
-    depths = torch.tensor(levels, dtype=torch.long).numpy()
     angle = torch.tensor([step.angles for step in steps]).reshape(len(steps), n_qubits)
-    layout = (within, places.numpy(), depths, _tables(levels, stride), quads, columns)
+    layout = (within, places.numpy(), _levels(levels, within, stride))
     return ChainPlan(
         n_qubits=n_qubits,
         n_angles=circuit.n_angles,
@@ -107,21 +102,19 @@ def planned(circuit: Circuit) -> ChainPlan | None:
         chains=torch.tensor([False, *(bool(step.cx) for step in steps)]).numpy(),
         angle=torch.where(angle < 0, circuit.n_angles, angle),
         halved=halves.layers_on_halves(n_qubits, within, [bool(step.cx) for step in steps[:-1]]),
+        odd=halves.odd(above),
         rooms=[],
     )
 
 
-def _tables(levels: list[int], stride: int) -> Any:
-    tables = torch.zeros(len(levels), 3, 1 << max(levels, default=0), dtype=torch.long)
-    for table, qubits in zip(reversed(tables.unbind()), reversed(levels), strict=True):
-        rows = torch.arange(1 << qubits)
-        plain = rows * stride
-        table[0, : len(rows)] = plain
-        for odd in (0, 1):
-            read = rows ^ (rows >> 1) ^ (odd << (qubits - 1))
-            table[1 + odd, : len(rows)] = plain[read]
-        stride <<= qubits
-    return tables.numpy()
+def _levels(qubits: list[int], within: int, stride: int) -> Any:
+    levels = torch.zeros(len(qubits), 4, dtype=torch.long)
+    columns = 1 << within
+    for level, count in zip(reversed(levels.unbind()), reversed(qubits), strict=True):
+        level[:] = torch.tensor([count, stride, columns, math.gcd(columns, TILE >> count)])
+        stride <<= count
+        columns = stride
+    return levels.numpy()
 
 
 def _prepared(plan: ChainPlan, angles: Tensor) -> Any:
@@ -141,14 +134,13 @@ def forward(plan: ChainPlan, angles: Float[Tensor, "n_angles"]) -> tuple[Tensor,
     """
     turns = _prepared(plan, angles)
     tangents, _, _, scales, growths, flips = turns
-    spare = plan.spare()
     if plan.halved:
-        state = halves.forward(plan, tangents, spare)
+        state = halves.forward(plan, tangents)
     else:
         state = torch.zeros(plan.size, dtype=torch.float64)
         state[0] = 1
     numbers = state[: plan.size].numpy()
-    _loops().forward(numbers, plan.layout, spare, plan.halved, plan.chains, tangents, scales)
+    _loops().forward(numbers, plan.layout, plan.halved, plan.chains, tangents, scales)
     result = torch.empty(1 << plan.n_qubits, dtype=torch.float64)
     ends = (plan.within, plan.places, plan.order, flips, plan.chains[-1])
     _loops().probabilities(numbers, ends, growths[-1], result.numpy())
@@ -168,7 +160,7 @@ def gradient(
     """
     tangents, signs, cosines, _, growths, flips = turns
     tangents = -tangents
-    spare, numbers = plan.spare(), state[: plan.size].numpy()
+    numbers = state[: plan.size].numpy()
     try:
         room = plan.rooms.pop()
     except IndexError:
@@ -178,12 +170,12 @@ def gradient(
     _loops().weighted(numbers, ends, cotangent.double().contiguous().numpy(), bra.numpy())
     sums = torch.zeros(*plan.angle.shape, _loops().LANES, dtype=torch.float64)
     weights, growth = _loops().backward(
-        numbers, ket.numpy(), bra.numpy(), plan.layout, spare, plan.halved, plan.chains, tangents,
+        numbers, ket.numpy(), bra.numpy(), plan.layout, plan.halved, plan.chains, tangents,
         sums.flatten(1).numpy(), growths[-1], cosines,
     )  # fmt: skip
     if plan.halved:
         growth *= growths[plan.halved - 1]
-        halves.backward(plan, state, bra, tangents, spare, sums, weights, growth, cosines)
+        halves.backward(plan, state, bra, tangents, sums, weights, growth, cosines)
     slopes = sums.sum(2) * torch.from_numpy(weights * signs)
     if not plan.rooms and bool(slopes.isfinite().all()):  # else what lies between the blocks isn't zero
         plan.rooms.append(room)

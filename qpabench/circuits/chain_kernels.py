@@ -3,7 +3,7 @@
 Rotations are [[1, -t], [t, 1]], |t| <= 1: the states grow, ``prepare`` says by how much.
 """
 
-# numba: with tiles.py 9a374f45ada57c5f
+# numba: with tiles.py 170b4aa8ca23180a
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from typing import no_type_check
 import numpy as np
 from numba import int64
 
-from qpabench.circuits.lanes import COLUMNS, LANES
+from qpabench.circuits.lanes import LANES, parity
 from qpabench.circuits.tiles import (
     BYTES,
-    QUAD,
     compiled,
-    parity,
     turn_block,
     turn_both_block,
     turn_both_tiles,
@@ -25,9 +23,8 @@ from qpabench.circuits.tiles import (
 )
 from qpabench.vectors import address
 
-__all__ = ["COLUMNS", "LANES", "QUAD", "backward", "forward", "prepare", "probabilities", "weighted"]
+__all__ = ["LANES", "backward", "forward", "prepare", "probabilities", "weighted"]
 
-FETCHED_QUBITS = 18  # from here on states lie beyond a second-level cache, and are fetched ahead
 ROOM = 2.0**200  # a state that grew beyond is scaled by the inverse, without rounding
 
 
@@ -80,42 +77,36 @@ def prepare(cos, sin, chains):
 
 @compiled
 @no_type_check
-def forward(state, layout, spare, begin, chains, tangents, scales):
+def forward(state, layout, begin, chains, tangents, scales):
     """Turn the layers from ``begin`` on.
 
     Args:
         state: (2**(N - within) * stride,) float64, changed.
         layout: qubits of a block; where each block begins; qubits of each level above a block, outermost
-            first; (levels, 3, rows) where the rows of a tile are before the chain: without one, with it, and
-            with it below an odd number of set bits; where the rows of a block are; where those of a tile are
-            while it is turned.
-        spare: (2, numbers) room for a block or a tile of two states.
+            first, as ``turn_tiles`` takes them.
         begin: first layer.
         chains: (R + 1,) as in ``prepare``.
         tangents: (R, N).
         scales: (R,).
     """
-    within, places, levels, tables, quads, columns = layout
+    within, places, levels = layout
     n, last = tangents.shape[1], levels.shape[0] - 1
-    inner = levels[last] if last >= 0 else 0  # with these qubits blocks stay in a second-level cache
-    ahead = COLUMNS if n >= FETCHED_QUBITS else 0
-    x, u, quad_rows, rows = address(state), address(spare), address(quads), address(columns)
+    inner = levels[last, 0] if last >= 0 else 0  # with these qubits blocks stay in a second-level cache
+    x = address(state)
     for r in range(begin, tangents.shape[0]):
         t, chain, q = address(tangents) + r * n * BYTES, chains[r], n - within - inner
         for outer in range(1 << q):
             for block in range(outer << inner, (outer + 1) << inner):
                 place = x + places[block] * BYTES
-                turn_block(place, place, within, chain, parity(block), u, quad_rows, t + (q + inner) * BYTES)
+                turn_block(place, place, within, chain, parity(block), t + (q + inner) * BYTES)
             if inner:
                 place = x + places[outer << inner] * BYTES
-                turn_tiles(place, parity(outer), inner, tables[last], chain, rows, u, t + q * BYTES, ahead)
+                turn_tiles(place, parity(outer), _tiles(levels, last), chain, t + q * BYTES)
         for level in range(last - 1, -1, -1):
-            q -= levels[level]
+            q -= levels[level, 0]
             for outer in range(1 << q):
                 place = x + places[outer << (n - within - q)] * BYTES
-                turn_tiles(
-                    place, parity(outer), levels[level], tables[level], chain, rows, u, t + q * BYTES, ahead
-                )
+                turn_tiles(place, parity(outer), _tiles(levels, level), chain, t + q * BYTES)
         if scales[r] != 1:
             for i in range(state.shape[0]):
                 state[i] *= scales[r]
@@ -123,7 +114,7 @@ def forward(state, layout, spare, begin, chains, tangents, scales):
 
 @compiled
 @no_type_check
-def backward(kept, ket, bra, layout, spare, begin, chains, tangents, sums, growth, cosines):
+def backward(kept, ket, bra, layout, begin, chains, tangents, sums, growth, cosines):
     """Take the layers back to ``begin``, and the chain before it.
 
     Args:
@@ -138,12 +129,11 @@ def backward(kept, ket, bra, layout, spare, begin, chains, tangents, sums, growt
     Returns:
         (R, N) weights of the sums; how much the bra has grown.
     """
-    within, places, levels, tables, quads, columns = layout
+    within, places, levels = layout
     n, last = tangents.shape[1], levels.shape[0] - 1
-    inner = levels[last] if last >= 0 else 0
+    inner = levels[last, 0] if last >= 0 else 0
     weights = np.zeros(tangents.shape)
-    y, z, quad_rows, rows = address(ket), address(bra), address(quads), address(columns)
-    u, v, ahead = address(spare[0]), address(spare[1]), COLUMNS if n >= FETCHED_QUBITS else 0
+    y, z, ahead = address(ket), address(bra), places[1] if inner else 0
     for r in range(tangents.shape[0] - 1, begin - 1, -1):
         t, slopes = address(tangents) + r * n * BYTES, address(sums) + r * n * LANES * BYTES
         chain, q = chains[r], int64(0)
@@ -152,25 +142,25 @@ def backward(kept, ket, bra, layout, spare, begin, chains, tangents, sums, growt
             for outer in range(1 << q):
                 place = places[outer << (n - within - q)] * BYTES
                 turn_both_tiles(
-                    k + place, z + place, y + place, parity(outer), levels[level], tables[level], chain, rows,
-                    u, v, t + q * BYTES, ahead, slopes + q * LANES * BYTES,
+                    k + place, z + place, y + place, parity(outer), _tiles(levels, level), chain,
+                    t + q * BYTES, slopes + q * LANES * BYTES,
                 )  # fmt: skip
             k = y
-            q += levels[level]
+            q += levels[level, 0]
         for outer in range(1 << q):
             source = k
             if inner:
                 place = places[outer << inner] * BYTES
                 turn_both_tiles(
-                    k + place, z + place, y + place, parity(outer), inner, tables[last], chain, rows,
-                    u, v, t + q * BYTES, ahead, slopes + q * LANES * BYTES,
+                    k + place, z + place, y + place, parity(outer), _tiles(levels, last), chain,
+                    t + q * BYTES, slopes + q * LANES * BYTES,
                 )  # fmt: skip
                 source = y
             for block in range(outer << inner, (outer + 1) << inner):
                 place = places[block] * BYTES
                 turn_both_block(
                     source + place, z + place, y + place, z + place, within, chain, parity(block),
-                    u, v, quad_rows, t + (q + inner) * BYTES, slopes + (q + inner) * LANES * BYTES,
+                    t + (q + inner) * BYTES, ahead, slopes + (q + inner) * LANES * BYTES,
                 )  # fmt: skip
         for q in range(n):
             weights[r, q] = 0.5 / growth / growth
@@ -218,6 +208,12 @@ def weighted(state, ends, weights, bra):
             into[order[j] ^ low] = factors[j]
         for i in range(size):
             into[i] *= 2 * source[i]
+
+
+@compiled
+@no_type_check
+def _tiles(levels, level):
+    return levels[level, 0], levels[level, 1], levels[level, 2], levels[level, 3]
 
 
 @compiled

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from qpabench.circuits.chain import ChainPlan
 
 FEWEST_QUBITS = 16  # so that each half has enough for the compiled loops
-MOST_LAYERS = 6  # one more doubles the matrix product, and saves a layer
+MOST_LAYERS = 6  # one more doubles the matrix product, and saves a layer,
+FAR_QUBITS = 18  # which from here on costs more: states lie beyond a second-level cache
 
 
 def _loops() -> ModuleType:
@@ -40,9 +41,9 @@ def layers_on_halves(n_qubits: int, within: int, chained: Sequence[bool]) -> int
     """
     if n_qubits < FEWEST_QUBITS:
         return 0
-    count = 1
+    count, most = 1, MOST_LAYERS + (n_qubits >= FAR_QUBITS)
     for each in chained:
-        if not each or count == MOST_LAYERS:
+        if not each or count == most:
             break
         count += 1
     return count
@@ -54,22 +55,21 @@ def _halves(plan: ChainPlan, state: Tensor) -> tuple[Tensor, Tensor]:
     return left.view(terms, -1), right.view(terms, -1)
 
 
-def _odd(plan: ChainPlan) -> Any:
-    """Return which numbers of the left half have an odd count of set bits."""
-    rows = torch.arange(1 << plan.above)
-    odd = torch.zeros_like(rows)
-    for qubit in range(plan.above):
-        odd ^= (rows >> qubit) & 1
-    return odd.bool().numpy()
+def odd(qubits: int) -> Any:
+    """Return which numbers of so many bits have an odd count of set ones."""
+    rows = torch.arange(1 << qubits)
+    result = torch.zeros_like(rows)
+    for qubit in range(qubits):
+        result ^= (rows >> qubit) & 1
+    return result.bool().numpy()
 
 
-def forward(plan: ChainPlan, tangents: Any, spare: Any) -> Tensor:
+def forward(plan: ChainPlan, tangents: Any) -> Tensor:
     """Return the state after these layers, and behind it both halves.
 
     Args:
         plan: of the circuit.
-        tangents: these as in ``halves_kernels``.
-        spare: likewise.
+        tangents: as in ``halves_kernels``.
     """
     terms = 1 << (plan.halved - 1)
     state = torch.empty(plan.size + (terms << plan.above) + (terms << plan.within), dtype=torch.float64)
@@ -78,16 +78,13 @@ def forward(plan: ChainPlan, tangents: Any, spare: Any) -> Tensor:
     for half in (left, right):
         half[0].zero_()
         half[0, 0] = 1
-    quads = plan.layout[-2]
-    _loops().forward(
-        left.view(-1).numpy(), right.view(-1).numpy(), _odd(plan), plan.halved, tangents, quads, spare
-    )
+    _loops().forward(left.view(-1).numpy(), right.view(-1).numpy(), plan.odd, plan.halved, tangents)
     torch.mm(left.T, right, out=plan.blocks(state))
     return state
 
 
 def backward(
-    plan: ChainPlan, state: Tensor, bra: Tensor, tangents: Any, spare: Any, sums: Tensor, weights: Any,
+    plan: ChainPlan, state: Tensor, bra: Tensor, tangents: Any, sums: Tensor, weights: Any,
     growth: float, cosines: Any,
 ) -> None:  # fmt: skip
     """Write the slopes of these layers.
@@ -96,8 +93,7 @@ def backward(
         plan: of the circuit.
         state: what ``forward`` returned; of it, the halves.
         bra: the derivative with respect to the state after these layers.
-        tangents: these as in ``halves_kernels``.
-        spare: likewise.
+        tangents: as in ``halves_kernels``.
         sums: likewise.
         weights: likewise.
         growth: likewise.
@@ -110,6 +106,6 @@ def backward(
         tuple(half.view(-1).numpy() for half in both) for both in ((left, right), (left_bra, right_bra))
     ]
     _loops().backward(
-        kets, bras, _odd(plan), plan.halved, tangents, plan.layout[-2], spare, sums.flatten(1).numpy(),
+        kets, bras, plan.odd, plan.halved, tangents, sums.flatten(1).numpy(),
         weights, growth, cosines,
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """Compiled loops for the two halves of a register; ``qpabench.circuits.halves`` says what they are."""
 
-# numba: with tiles.py 9a374f45ada57c5f
+# numba: with tiles.py 170b4aa8ca23180a
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qpabench.vectors import address
 
 @compiled
 @no_type_check
-def forward(left, right, odd, n_layers, tangents, quads, spare):
+def forward(left, right, odd, n_layers, tangents):
     """Turn layers of both halves, with the chain between two.
 
     Args:
@@ -24,15 +24,13 @@ def forward(left, right, odd, n_layers, tangents, quads, spare):
         odd: (2**a,) whether a number has an odd count of set bits.
         n_layers: terms are 2**(n_layers - 1).
         tangents: (R, a + b).
-        quads: as in ``chain_kernels``.
-        spare: likewise.
     """
     size, none = odd.shape[0], int64(0)
     above = tangents.shape[1]
     while 1 << above > size:
         above -= 1
     within = tangents.shape[1] - above
-    x, y, u, quad_rows = address(left), address(right), address(spare), address(quads)
+    x, y = address(left), address(right)
     for r in range(n_layers):
         rows, t = 1 << r, address(tangents) + r * tangents.shape[1] * BYTES
         half = rows >> 1
@@ -44,14 +42,14 @@ def forward(left, right, odd, n_layers, tangents, quads, spare):
         for row in range(rows - 1, -1, -1):  # from the end: a row is read before it's overwritten
             flip = int64(half > 0 and row >= half)
             place = x + row * size * BYTES
-            turn_block(place, place, above, r > 0, none, u, quad_rows, t)
+            turn_block(place, place, above, r > 0, none, t)
             source, place = y + ((row - flip * half) << within) * BYTES, y + (row << within) * BYTES
-            turn_block(source, place, within, r > 0, flip, u, quad_rows, t + above * BYTES)
+            turn_block(source, place, within, r > 0, flip, t + above * BYTES)
 
 
 @compiled
 @no_type_check
-def backward(kets, bras, odd, n_layers, tangents, quads, spare, sums, weights, growth, cosines):
+def backward(kets, bras, odd, n_layers, tangents, sums, weights, growth, cosines):
     """Take the layers back and write their slopes.
 
     Args:
@@ -69,17 +67,16 @@ def backward(kets, bras, odd, n_layers, tangents, quads, spare, sums, weights, g
         above -= 1
     within = tangents.shape[1] - above
     left_growth, right_growth = growth, growth
-    u, v, quad_rows = address(spare[0]), address(spare[1]), address(quads)
     for r in range(n_layers - 1, -1, -1):
         rows, t = 1 << r, address(tangents) + r * tangents.shape[1] * BYTES
         half, slopes = rows >> 1, address(sums) + r * tangents.shape[1] * LANES * BYTES
         for row in range(rows):
             flip = int64(half > 0 and row >= half)
             k, b = address(left) + row * size * BYTES, address(left_bra) + row * size * BYTES
-            turn_both_block(k, b, k, b, above, r > 0, none, u, v, quad_rows, t, slopes)
+            turn_both_block(k, b, k, b, above, r > 0, none, t, 0, slopes)
             k, b = address(right) + (row << within) * BYTES, address(right_bra) + (row << within) * BYTES
             turn_both_block(
-                k, b, k, b, within, r > 0, flip, u, v, quad_rows, t + above * BYTES,
+                k, b, k, b, within, r > 0, flip, t + above * BYTES, 0,
                 slopes + above * LANES * BYTES,
             )  # fmt: skip
         for i in range(half * size):

@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from qpabench.vectors import WORD, Memory, Vector, apart, minus, plus, shuffled, spread
+from qpabench.vectors import WORD, Memory, Vector, minus, plus, shuffled, spread
 
 LANES = 8
 _NUMBER = ir.DoubleType()
@@ -33,24 +33,32 @@ def _numbers(builder: Any, *addresses: Any) -> list[Memory]:
     return [Memory(builder, each, _NUMBER, LANES) for each in addresses]
 
 
-def _rows(builder: Any, tables: Sequence[Any], first: Any, step: Any, qubits: int) -> list[list[Any]]:
-    """Return from each table where the rows first, first + step ... are."""
-    rows = apart(builder, first, step, 1 << qubits)
-    return [[table.number(row) for row in rows] for table in (Memory(builder, each, WORD) for each in tables)]
+def _hidden(builder: Any, number: Any) -> Any:
+    """Return a number as one that the compiler knows nothing of: it would keep all its sums, on the stack."""
+    return builder.asm(ir.FunctionType(WORD, [WORD]), "", "=r,0", [number], side_effect=False)
 
 
-def _tangents(builder: Any, t: Memory, count: int) -> list[Any]:
+def _rows(builder: Any, first: Any, step: Any, qubits: int) -> list[Any]:
+    """Return the addresses of rows, a step from each to the next."""
+    bases = [first, _hidden(builder, builder.add(first, builder.mul(step, WORD(4))))]
+    return [builder.add(bases[i >> 2], builder.mul(step, WORD(i & 3))) for i in range(1 << qubits)]
+
+
+def _sent_rows(builder: Any, first: Any, step: Any, qubits: int, odd: Any) -> list[Any]:
+    """Return the addresses of rows in the order of the CNOT chain, ``odd`` if the qubit above them is set."""
+    top = 1 << (qubits - 1)
+    half = builder.mul(step, WORD(top))
+    turned = builder.mul(odd, half)  # with it set, the halves change places
+    near = builder.add(first, turned)
+    far = _hidden(builder, builder.sub(builder.add(near, half), builder.add(turned, turned)))
+    sent = [_gray(i) for i in range(1 << qubits)]
+    return [builder.add((near, far)[i // top], builder.mul(step, WORD(i % top))) for i in sent]
+
+
+def _tangents(builder: Any, t: Any, count: int) -> list[Any]:
     """Read numbers, each into all lanes of a vector."""
-    return [spread(builder, t.number(WORD(i)), LANES) for i in range(count)]
-
-
-def _fetch(builder: Any, states: Sequence[Memory], places: Sequence[Any], ahead: Any) -> None:
-    """Fetch what will be read soon, unless it is here."""
-    with builder.if_then(builder.icmp_signed("!=", ahead, WORD(0))):
-        for state in states:
-            for place in places:
-                for column in _COLUMNS:
-                    state.fetch(builder.add(builder.add(place, ahead), column))
+    (memory,) = _numbers(builder, t)
+    return [spread(builder, memory.number(WORD(i)), LANES) for i in range(count)]
 
 
 def _turn(builder: Any, states: Sequence[list[Any]], tangents: Sequence[Any], sums: list[Any]) -> None:
@@ -95,85 +103,93 @@ def _sent(row: int) -> list[int]:
     return [_gray(lane) ^ (row & 1) << 2 for lane in range(LANES)]
 
 
-def turner(qubits: int) -> Any:
-    """Return a function that turns so many qubits (1 to 3) of one state.
+def turner(qubits: int, chain: bool) -> Any:
+    """Return a function that turns so many qubits (1 to 3) of one state where they are.
 
-    It reads x from x_rows[row] on, for the rows first, first + step ..., fetches what lies ``ahead`` of these
-    unless that is 0, and writes y from y_rows[row] on; t has the tangents.
+    The rows, a step from each to the next, are read in the order of the CNOT chain if there is one; ``odd``
+    if the qubit above is set; t has the tangents.
     """
 
     @intrinsic
     @no_type_check
-    def turn(typing, x, x_rows, y, y_rows, t, first, step, ahead):
+    def turn(typing, x, step, odd, t):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, x_rows, y, y_rows, t, first, step, ahead = args
-            x, y, t = _numbers(builder, x, y, t)
-            sources, targets = _rows(builder, (x_rows, y_rows), first, step, qubits)
-            _fetch(builder, [x], sources, ahead)
+            x, step, odd, t = args
+            targets = _numbers(builder, *_rows(builder, x, step, qubits))
+            sources = targets
+            if chain:
+                sources = _numbers(builder, *_sent_rows(builder, x, step, qubits, odd))
             tangents = _tangents(builder, t, qubits)
             for column in _COLUMNS:
-                values = [x.load(builder.add(place, column)) for place in sources]
+                values = [source.load(column) for source in sources]
                 _turn(builder, [values], tangents, [])
-                for value, place in zip(values, targets, strict=True):
-                    y.store(value, builder.add(place, column))
+                for value, target in zip(values, targets, strict=True):
+                    target.store(value, column)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 8), code
+        return types.void(*[types.int64] * 4), code
 
     return turn
 
 
-def both_turner(qubits: int) -> Any:
-    """Return what ``turner`` does for both states, with the sums as last argument and result."""
+def both_turner(qubits: int, chain: bool) -> Any:
+    """Return a function that turns so many qubits of both states; their sums are last argument and result.
+
+    It reads k and b, and writes y and z, in the order from before the CNOT chain if there is one; the rest is
+    as for ``turner``.
+    """
 
     @intrinsic
     @no_type_check
-    def turn(typing, k, b, x_rows, y, z, y_rows, t, first, step, ahead, sums):
+    def turn(typing, k, b, y, z, step, odd, t, sums):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            k, b, x_rows, y, z, y_rows, t, first, step, ahead, sums = args
-            k, b, y, z, t = _numbers(builder, k, b, y, z, t)
-            sources, targets = _rows(builder, (x_rows, y_rows), first, step, qubits)
-            _fetch(builder, [k, b], sources, ahead)
+            k, b, y, z, step, odd, t, sums = args
+            sources = [_numbers(builder, *_rows(builder, state, step, qubits)) for state in (k, b)]
+            if chain:
+                targets = [
+                    _numbers(builder, *_sent_rows(builder, state, step, qubits, odd)) for state in (y, z)
+                ]
+            else:
+                targets = [_numbers(builder, *_rows(builder, state, step, qubits)) for state in (y, z)]
             tangents, totals = _tangents(builder, t, qubits), cgutils.unpack_tuple(builder, sums, qubits)
             for column in _COLUMNS:
-                states = [[state.load(builder.add(place, column)) for place in sources] for state in (k, b)]
+                states = [[row.load(column) for row in rows] for rows in sources]
                 _turn(builder, states, tangents, totals)
-                for target, values in zip((y, z), states, strict=True):
-                    for value, place in zip(values, targets, strict=True):
-                        target.store(value, builder.add(place, column))
+                for rows, values in zip(targets, states, strict=True):
+                    for row, value in zip(rows, values, strict=True):
+                        row.store(value, column)
             return context.make_tuple(builder, signature.return_type, totals)
 
         result = types.UniTuple(VECTOR, qubits)
-        return result(*[types.int64] * 10, result), code
+        return result(*[types.int64] * 7, result), code
 
     return turn
 
 
-def _quad_places(builder: Any, number: Any, order: Sequence[int]) -> list[Any]:
-    """Return where vectors number ^ order[i] of a block are."""
-    return [builder.shl(builder.xor(number, WORD(each)), WORD(3)) for each in order]
+def _quad_places(builder: Any, odd: Any, chain: bool) -> list[Any]:
+    """Return where the vectors of a quad are, in the order of the CNOT chain if there is one."""
+    if not chain:
+        return [WORD(i * LANES) for i in range(_QUAD)]
+    flip = builder.mul(odd, WORD(_QUAD // 2))
+    return [builder.mul(builder.xor(flip, WORD(_gray(i))), WORD(LANES)) for i in range(_QUAD)]
 
 
 def opener(chain: bool) -> Any:
-    """Return a function that reads a quad of one state, as the CNOT chain sends it, and turns it.
-
-    It reads vector ``source`` and those beside it of a block x, and writes to y.
-    """
+    """Return a function that reads a quad x, after the CNOT chain if there is one, turns it and writes y."""
 
     @intrinsic
     @no_type_check
-    def turn(typing, x, source, y, t):
+    def turn(typing, x, y, odd, t):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, source, y, t = args
-            x, y, t = _numbers(builder, x, y, t)
-            order = [_gray(i) if chain else i for i in range(_QUAD)]
-            rows = [x.load(place) for place in _quad_places(builder, source, order)]
+            x, y, odd, t = args
+            x, y = _numbers(builder, x, y)
+            rows = [x.load(place) for place in _quad_places(builder, odd, chain)]
             if chain:
                 rows = [shuffled(builder, row, _sent(i)) for i, row in enumerate(rows)]
             tangents = _tangents(builder, t, 5)
             _turn_lanes(builder, [rows], tangents[2:], [])
             _turn(builder, [rows], tangents[:2], [])
-            for row, place in zip(rows, apart(builder, WORD(0), WORD(LANES), _QUAD), strict=True):
+            for row, place in zip(rows, _quad_places(builder, odd, False), strict=True):
                 y.store(row, place)
             return context.get_dummy_value()
 
@@ -183,33 +199,36 @@ def opener(chain: bool) -> Any:
 
 
 def both_closer(chain: bool) -> Any:
-    """Return a function that turns a quad of both states, and writes it as before the CNOT chain.
+    """Return a function that turns a quad of both states, and writes it as before the CNOT chain, if any.
 
-    It reads k and b, and writes vector ``target`` and those beside it of the blocks y and z.
+    It fetches the quads that lie so many numbers ``ahead``, unless that is 0.
     """
 
     @intrinsic
     @no_type_check
-    def turn(typing, k, b, y, z, target, t, sums):
+    def turn(typing, y, z, odd, t, ahead, sums):
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            k, b, y, z, target, t, sums = args
-            k, b, y, z, t = _numbers(builder, k, b, y, z, t)
-            places = apart(builder, WORD(0), WORD(LANES), _QUAD)
-            states = [[state.load(place) for place in places] for state in (k, b)]
+            y, z, odd, t, ahead, sums = args
+            y, z = _numbers(builder, y, z)
+            places = _quad_places(builder, odd, False)
+            with builder.if_then(builder.icmp_signed("!=", ahead, WORD(0))):
+                for state in (y, z):
+                    for place in places:
+                        state.fetch(builder.add(ahead, place))
+            states = [[state.load(place) for place in places] for state in (y, z)]
             totals = cgutils.unpack_tuple(builder, sums, 5)
             pair, three = totals[:2], totals[2:]
             tangents = _tangents(builder, t, 5)
             _turn(builder, states, tangents[:2], pair)
             _turn_lanes(builder, states, tangents[2:], three)
-            order = [_gray(i) if chain else i for i in range(_QUAD)]
             for memory, rows in zip((y, z), states, strict=True):
-                for i, place in enumerate(_quad_places(builder, target, order)):
+                for i, place in enumerate(_quad_places(builder, odd, chain)):
                     back = [_sent(i).index(lane) for lane in range(LANES)]
                     memory.store(shuffled(builder, rows[i], back) if chain else rows[i], place)
             return context.make_tuple(builder, signature.return_type, [*pair, *three])
 
         result = types.UniTuple(VECTOR, 5)
-        return result(*[types.int64] * 6, result), code
+        return result(*[types.int64] * 5, result), code
 
     return turn
 
@@ -252,3 +271,14 @@ def align_stack(typing):
         return context.get_dummy_value()
 
     return types.void(), code
+
+
+@intrinsic
+@no_type_check
+def parity(typing, number):
+    """Return whether an odd count of bits is set, 0 or 1."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.and_(builder.ctpop(args[0]), WORD(1))
+
+    return types.int64(types.int64), code

@@ -2,15 +2,16 @@
 
 The chain CNOT(0, 1), CNOT(1, 2) ... is new[m] = old[m ^ (m >> 1)]. Cut the qubits into levels, the last ones
 within a contiguous block: the chain then permutes within each level, and differs only by whether the last
-qubit of the level above is set. So every pass over memory reads a tile, in the order that the chain wants,
-turns the qubits of its level and writes the tile where it was.
+qubit of the level above is set. The same holds for two or three qubits of a level. So every pass turns such a
+few where the state lies, read in the order that the chain wants. Forward, the lowest come first: those above
+are still as before the chain, and the last of them is set after it where they have an odd count of set bits.
+On the way back, the highest come first, and are then as before the chain as well.
 
-Arguments are addresses (see ``vectors``), but for the tables of tiles: x, k and b of what is read, y and z of
-what is written, u and v of spare room, t of tangents, slopes of their sums, quads and columns of where rows
-are in a block and in spare room.
+Arguments are addresses (see ``vectors``): x, k and b of what is read, y and z of what is written, t of
+tangents, slopes of their sums; or numbers of bytes, as steps; ``odd`` is 1 if the qubit above is set, else 0.
 """
 
-# numba: with lanes.py 5d92c0255fbf68af
+# numba: with lanes.py a803d35808b1dbb7
 
 from __future__ import annotations
 
@@ -27,15 +28,18 @@ from qpabench.circuits.lanes import (
     both_closer,
     both_turner,
     opener,
+    parity,
     turner,
 )
-from qpabench.vectors import address, zeros
+from qpabench.vectors import zeros
 
 QUAD = 32  # numbers in the four vectors of five qubits
 BYTES = 8  # of a number
 
-_one, _two, _three = turner(1), turner(2), turner(3)
-_both_one, _both_two, _both_three = both_turner(1), both_turner(2), both_turner(3)
+_one, _two, _three = (turner(qubits, False) for qubits in (1, 2, 3))
+_one_chain, _two_chain, _three_chain = (turner(qubits, True) for qubits in (1, 2, 3))
+_both_one, _both_two, _both_three = (both_turner(qubits, False) for qubits in (1, 2, 3))
+_both_one_chain, _both_two_chain, _both_three_chain = (both_turner(qubits, True) for qubits in (1, 2, 3))
 _open, _open_chain = opener(False), opener(True)
 _close, _close_chain = both_closer(False), both_closer(True)
 _add, _add_lanes = adder(0), adder(3)
@@ -49,70 +53,71 @@ def compiled(function: Any) -> Any:
 
 @compiled
 @no_type_check
-def parity(number):
-    """Return whether an odd number of bits is set, 0 or 1."""
-    odd = 0
-    while number:
-        odd ^= number & 1
-        number >>= 1
-    return odd
-
-
-@compiled
-@no_type_check
 def _radix(qubits):
     return 2 if qubits == 4 else min(qubits, 3)
 
 
 @compiled
 @no_type_check
-def _turn_rows(x, x_rows, spare, spare_rows, y, y_rows, width, qubits, t, ahead):
-    """Turn the qubits that a tile's row number stands for."""
+def _turn_rows(x, step, width, qubits, chain, odd, t):
+    """Turn the qubits that a row number stands for, lowest first, read after the chain if there is one."""
     align_stack()
-    done = 0
-    while done < qubits:
-        radix = _radix(qubits - done)
-        low = qubits - done - radix
-        step, now = 1 << low, t + done * BYTES
-        to, to_rows = (spare, spare_rows) if low else (y, y_rows)
-        for place in range(0, width * BYTES, COLUMNS * BYTES):
-            u, v = x + place, to + place
-            for high in range(0, 1 << qubits, step << radix):
-                for row in range(high, high + step):
-                    if radix == 3:
-                        _three(u, x_rows, v, to_rows, now, row, step, ahead)
+    low = 0
+    while low < qubits:
+        radix = _radix(qubits - low)
+        now, gap = t + (qubits - low - radix) * BYTES, step << low
+        for upper in range(1 << (qubits - low - radix)):
+            above = odd ^ parity(upper)
+            first = x + (upper << radix) * gap
+            for row in range(first, first + gap, step):
+                for place in range(row, row + width * BYTES, COLUMNS * BYTES):
+                    if chain:
+                        if radix == 3:
+                            _three_chain(place, gap, above, now)
+                        elif radix == 2:
+                            _two_chain(place, gap, above, now)
+                        else:
+                            _one_chain(place, gap, above, now)
+                    elif radix == 3:
+                        _three(place, gap, above, now)
                     elif radix == 2:
-                        _two(u, x_rows, v, to_rows, now, row, step, ahead)
+                        _two(place, gap, above, now)
                     else:
-                        _one(u, x_rows, v, to_rows, now, row, step, ahead)
-        x, x_rows, ahead = spare, spare_rows, 0
-        done += radix
+                        _one(place, gap, above, now)
+        low += radix
 
 
 @compiled
 @no_type_check
-def _turn_both_rows(
-    k, b, x_rows, spare_k, spare_b, spare_rows, y, z, y_rows, width, qubits, t, ahead, slopes
-):  # fmt: skip
-    """Do the same with ket and bra, and add to the slopes."""
+def _turn_both_rows(k, b, y, z, step, width, qubits, chain, odd, t, slopes):
+    """Do the same with ket and bra, highest qubit first, and add to the slopes; from k and b to y and z."""
     align_stack()
-    done = 0
-    while done < qubits:
-        radix = _radix(qubits - done)
-        low = qubits - done - radix
-        step, now = 1 << low, t + done * BYTES
-        to_k, to_b, to_rows = (spare_k, spare_b, spare_rows) if low else (y, z, y_rows)
+    low = qubits
+    while low > 0:
+        radix = _radix(low)
+        low -= radix
+        done = qubits - low - radix
+        now, gap = t + done * BYTES, step << low
         one, two, three = _zeros_1(), _zeros_2(), _zeros_3()
-        for place in range(0, width * BYTES, COLUMNS * BYTES):
-            u, v, u_to, v_to = k + place, b + place, to_k + place, to_b + place
-            for high in range(0, 1 << qubits, step << radix):
-                for row in range(high, high + step):
-                    if radix == 3:
-                        three = _both_three(u, v, x_rows, u_to, v_to, to_rows, now, row, step, ahead, three)
+        for upper in range(1 << done):
+            above = odd ^ parity(upper)
+            first = (upper << radix) * gap
+            for row in range(first, first + gap, step):
+                for place in range(row, row + width * BYTES, COLUMNS * BYTES):
+                    u, v, u_to, v_to = k + place, b + place, y + place, z + place
+                    if chain:
+                        if radix == 3:
+                            three = _both_three_chain(u, v, u_to, v_to, gap, above, now, three)
+                        elif radix == 2:
+                            two = _both_two_chain(u, v, u_to, v_to, gap, above, now, two)
+                        else:
+                            one = _both_one_chain(u, v, u_to, v_to, gap, above, now, one)
+                    elif radix == 3:
+                        three = _both_three(u, v, u_to, v_to, gap, above, now, three)
                     elif radix == 2:
-                        two = _both_two(u, v, x_rows, u_to, v_to, to_rows, now, row, step, ahead, two)
+                        two = _both_two(u, v, u_to, v_to, gap, above, now, two)
                     else:
-                        one = _both_one(u, v, x_rows, u_to, v_to, to_rows, now, row, step, ahead, one)
+                        one = _both_one(u, v, u_to, v_to, gap, above, now, one)
         if radix == 3:
             _add(three, slopes)
         elif radix == 2:
@@ -120,63 +125,66 @@ def _turn_both_rows(
         else:
             _add(one, slopes)
         slopes += radix * LANES * BYTES
-        k, b, x_rows, ahead = spare_k, spare_b, spare_rows, 0
-        done += radix
+        k, b = y, z
 
 
 @compiled
 @no_type_check
-def turn_block(x, y, within, chain, odd, u, quads, t):
+def turn_block(x, y, within, chain, odd, t):
     """Read a block, after the chain if there is one, turn all its qubits and write it."""
     align_stack()
-    flip = odd << (within - 4)
-    last = t + (within - 5) * BYTES
-    for quad in range(0, 1 << (within - 3), 4):
-        place = u + quad * LANES * BYTES
+    last, size = t + (within - 5) * BYTES, QUAD * BYTES
+    for quad in range(1 << (within - 5)):
+        place = quad * size
         if chain:
-            _open_chain(x, quad ^ (quad >> 1) ^ flip, place, last)
+            _open_chain(x + place, y + place, odd ^ parity(quad), last)
         else:
-            _open(x, quad, place, last)
-    _turn_rows(u, quads, u, quads, y, quads, QUAD, within - 5, t, 0)
+            _open(x + place, y + place, odd, last)
+    _turn_rows(y, size, QUAD, within - 5, chain, odd, t)
 
 
 @compiled
 @no_type_check
-def turn_both_block(k, b, y, z, within, chain, odd, u, v, quads, t, slopes):
-    """Turn all qubits of a block of both states, and write it as it was before the chain."""
+def turn_both_block(k, b, y, z, within, chain, odd, t, ahead, slopes):
+    """Turn all qubits of a block of both states, and write it as it was before the chain.
+
+    So many numbers ``ahead`` is the next block, which is fetched meanwhile; 0 if there is none.
+    """
     align_stack()
-    flip = odd << (within - 4)
-    last = (within - 5) * BYTES
-    _turn_both_rows(k, b, quads, u, v, quads, u, v, quads, QUAD, within - 5, t, 0, slopes)
+    last, size = (within - 5) * BYTES, QUAD * BYTES
+    _turn_both_rows(k, b, y, z, size, QUAD, within - 5, chain, odd, t, slopes)
     sums = _zeros_5()
-    for quad in range(0, 1 << (within - 3), 4):
-        place = quad * LANES * BYTES
+    for quad in range(1 << (within - 5)):
+        place = quad * size
         if chain:
-            target = quad ^ (quad >> 1) ^ flip
-            sums = _close_chain(u + place, v + place, y, z, target, t + last, sums)
+            sums = _close_chain(y + place, z + place, odd ^ parity(quad), t + last, ahead, sums)
         else:
-            sums = _close(u + place, v + place, y, z, quad, t + last, sums)
+            sums = _close(y + place, z + place, odd, t + last, ahead, sums)
     _add_lanes(sums, slopes + last * LANES)
 
 
 @compiled
 @no_type_check
-def turn_tiles(x, odd, qubits, table, chain, columns, u, t, ahead):
-    """Read the rows of a level, after the chain if there is one, turn it and write them where they were."""
-    plain, rows = address(table[0]), address(table[1 + odd if chain else 0])
-    for first in range(0, table[0, 1], COLUMNS):
-        place = x + first * BYTES
-        _turn_rows(place, rows, u, columns, place, plain, COLUMNS, qubits, t, ahead)
+def turn_tiles(x, odd, tiles, chain, t):
+    """Read the rows of a level, after the chain if there is one, turn it and write them where they were.
+
+    Args:
+        x: first number.
+        odd: whether the qubit above is set.
+        tiles: qubits of the level; numbers from row to row, of a row, and of it in a tile.
+        chain: whether there is one.
+        t: tangents.
+    """
+    qubits, stride, columns, width = tiles
+    for place in range(x, x + columns * BYTES, width * BYTES):
+        _turn_rows(place, stride * BYTES, width, qubits, chain, odd, t)
 
 
 @compiled
 @no_type_check
-def turn_both_tiles(k, b, y, odd, qubits, table, chain, columns, u, v, t, ahead, slopes):
+def turn_both_tiles(k, b, y, odd, tiles, chain, t, slopes):
     """Turn a level of both states, and write its rows as they were before the chain; the ket to y."""
-    plain, rows = address(table[0]), address(table[1 + odd if chain else 0])
-    for first in range(0, table[0, 1], COLUMNS):
-        place = first * BYTES
-        _turn_both_rows(
-            k + place, b + place, plain, u, v, columns, y + place, b + place, rows, COLUMNS, qubits, t,
-            ahead, slopes,
-        )  # fmt: skip
+    qubits, stride, columns, width = tiles
+    for place in range(0, columns * BYTES, width * BYTES):
+        u, v, to = k + place, b + place, y + place
+        _turn_both_rows(u, v, to, v, stride * BYTES, width, qubits, chain, odd, t, slopes)

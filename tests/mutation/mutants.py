@@ -373,16 +373,16 @@ CIRCUITS = (
     ),
     Mutant(
         "tiles ignore the CNOT from the level above",
-        "qpabench/circuits/chain.py",
-        "(odd << (qubits - 1))",
-        "(0 << (qubits - 1))",
+        "qpabench/circuits/chain_kernels.py",
+        "turn_tiles(place, parity(outer), _tiles(levels, last)",
+        "turn_tiles(place, parity(0), _tiles(levels, last)",
         ("tests/circuits/test_chain.py::test_many_levels",),
     ),
     Mutant(
         "a half's terms are not told apart",
         "qpabench/circuits/halves.py",
-        "odd ^= (rows >> qubit) & 1",
-        "odd |= (rows >> qubit) & 1",
+        "result ^= (rows >> qubit) & 1",
+        "result |= (rows >> qubit) & 1",
         ("tests/circuits/test_chain.py::test_layers_on_halves_and_after_them",),
     ),
     Mutant(
