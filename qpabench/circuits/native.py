@@ -9,7 +9,7 @@ and quicker, ``fast`` does the same by compiled loops.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -19,19 +19,24 @@ from torch import Tensor
 from qpabench.circuits import fast
 from qpabench.circuits.backend import Backend
 from qpabench.circuits.circuit import Circuit
-from qpabench.circuits.layers import Plan, angle_gradient, compiled, factors, halved
+from qpabench.circuits.layers import Plan, angle_gradient, compiled, factors, split
 from qpabench.randomness import derive_seed
 
 SAMPLE_CHUNK = 1 << 20
+ROOM_AMPLITUDES = 1 << 18  # kept states of as many stay for the next runs: 10 MiB a circuit, with factors
 ONE_THREAD_QUBITS = 17  # up to here a product takes microseconds: a second thread costs more than it brings
 
 
-@contextmanager
-def _suitable_threads(n_qubits: int) -> Iterator[None]:
+AS_MANY_THREADS = nullcontext()
+
+
+def _suitable_threads(n_qubits: int) -> AbstractContextManager[None]:
     before = torch.get_num_threads()
-    if n_qubits > ONE_THREAD_QUBITS or before == 1:
-        yield
-        return
+    return AS_MANY_THREADS if n_qubits > ONE_THREAD_QUBITS or before == 1 else _one_thread(before)
+
+
+@contextmanager
+def _one_thread(before: int) -> Iterator[None]:
     torch.set_num_threads(1)
     try:
         yield
@@ -39,61 +44,73 @@ def _suitable_threads(n_qubits: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _start(plan: Plan) -> Tensor:
-    state = torch.zeros(2**plan.n_qubits, dtype=plan.turns.dtype, device=plan.turns.device)
-    state[:1].fill_(1)
-    return state
+class _Room:
+    """The arrays of a run on kept states, and their parts: to name one takes half as long as to multiply."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.factors = plan.projectors[0].new_empty(len(plan.entries))
+        lefts, rights = split(plan, self.factors)
+        rows, columns = lefts.shape[-1], rights.shape[-1]
+        self.kets = lefts.new_zeros(plan.n_layers + 1, rows, columns)  # before each layer, and after the last
+        self.kets[:1, :1, :1].fill_(1)
+        self.bras = torch.empty_like(self.kets)
+        self.half = lefts.new_empty(rows, columns)
+        self.halves = self.half.view(2, -1, columns)
+        parts = (lefts, self.kets[:-1], rights, self.kets[1:].unflatten(1, (2, -1)))
+        self.forward = list(zip(*(part.unbind() for part in parts), plan.permutations, strict=True))
+        parts = (lefts.mT, self.bras[:-1], rights.mT, self.bras[1:].unflatten(1, (2, -1)))
+        self.backward = list(zip(*(part.unbind() for part in parts), plan.inverses, strict=True))[::-1]
 
 
-def _pair(plan: Plan, blocks: list[Tensor]) -> tuple[Tensor, Tensor]:
-    return blocks[0], blocks[1] if len(blocks) > 1 else plan.one
+class _Lease:
+    """A room that goes back to its plan when nothing holds this any more.
+
+    A CUDA graph writes into its room whenever it is replayed: on a GPU each run has its own.
+    """
+
+    def __init__(self, plan: Plan, room: _Room) -> None:
+        self._plan, self.room = plan, room
+
+    def __del__(self) -> None:
+        rooms, kets = self._plan.rooms, self.room.kets
+        if kets.device.type == "cpu" and (len(rooms) + 1) * kets.numel() <= ROOM_AMPLITUDES:
+            rooms.append(self.room)
 
 
-def _forward_kept(plan: Plan, blocks: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the state and those just after each layer's rotations, (R, 2**N)."""
-    rows, columns = _pair(plan, blocks)
-    state = _start(plan).view(rows.shape[-1], columns.shape[-1])
-    flat, half = state.view(-1), torch.empty_like(state)
-    rotated = torch.empty(plan.n_layers, *state.shape, dtype=state.dtype, device=state.device)
-    steps = zip(rows.unbind(), columns.mT.unbind(), rotated.unbind(), plan.permutations, strict=True)
-    for left, right, after, index in steps:
-        torch.mm(left, state, out=half)
-        torch.mm(half, right, out=after)
-        if index is None:
-            state.copy_(after)
-        else:
-            torch.index_select(after.view(-1), 0, index, out=flat)
-    return flat, rotated
+def _lease(plan: Plan) -> _Lease:
+    try:
+        return _Lease(plan, plan.rooms.pop())
+    except IndexError:
+        return _Lease(plan, _Room(plan))
 
 
-def _backward_kept(plan: Plan, blocks: list[Tensor], bra: Tensor, kets: Tensor) -> list[Tensor]:
-    """Return per block the cross products of all layers; ``bra`` is used up."""
-    rows, columns = _pair(plan, blocks)
-    bra = bra.view(kets.shape[1:])
-    flat, half = bra.view(-1), torch.empty_like(bra)
-    bras = torch.empty_like(kets)
-    back = zip(rows.mH.unbind(), columns.conj().unbind(), bras.unbind(), plan.inverses, strict=True)
-    for left, right, after, index in reversed(list(back)):
-        if index is None:
-            after.copy_(bra)
-        else:
-            torch.index_select(flat, 0, index, out=after.view(-1))
-        torch.mm(left, after, out=half)
-        torch.mm(half, right, out=bra)
-    bras = bras.conj()
-    crosses = [torch.bmm(bras, kets.mT).flatten(1)]
-    if len(blocks) > 1:
-        crosses.append(torch.bmm(bras.mT, kets).flatten(1))
-    return crosses
+def _forward_kept(room: _Room) -> Tensor:
+    """Return the state after the last layer, (2**N,), which is the room's."""
+    for left, ket, right, after, index in room.forward:
+        torch.mm(left, ket, out=room.half)
+        torch.bmm(room.halves, right, out=after)
+        if index is not None:
+            after.copy_(after.view(-1).index_select(0, index).view(after.shape))
+    return room.kets[-1].view(-1)
+
+
+def _backward_kept(room: _Room) -> list[Tensor]:
+    """Return per block the cross products of all layers, taken before each."""
+    for left, before, right, after, index in room.backward:
+        turned = after if index is None else after.view(-1).index_select(0, index).view(after.shape)
+        torch.bmm(turned, right, out=room.halves)
+        torch.mm(left, room.half, out=before)
+    bras, kets = room.bras[:-1], room.kets[:-1]
+    return [torch.bmm(bras, kets.mT).flatten(1), torch.bmm(bras.mT, kets).flatten(1)]
 
 
 def _turned(state: Tensor, spare: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Apply a matrix to the last block, which becomes the first one.
+    """Apply a transposed matrix to the first block, which becomes the last one.
 
     Results go from one buffer to the other; both are returned, the result first.
     """
     k = matrix.shape[0]
-    torch.mm(matrix, state.view(-1, k).T, out=spare.view(k, -1))
+    torch.mm(state.view(k, -1).T, matrix, out=spare.view(-1, k))
     return spare, state
 
 
@@ -104,34 +121,31 @@ def _permuted(state: Tensor, spare: Tensor, index: Tensor | None) -> tuple[Tenso
 
 
 def _forward_streamed(plan: Plan, blocks: list[Tensor]) -> Tensor:
-    state = _start(plan)
+    """Return the state after the last layer, (2**N,)."""
+    state = blocks[0].new_zeros(2**plan.n_qubits)
+    state[:1].fill_(1)
     spare = torch.empty_like(state)
     for step, index in enumerate(plan.permutations):
-        for block in reversed(blocks):
+        for block in blocks:
             state, spare = _turned(state, spare, block[step])
         state, spare = _permuted(state, spare, index)
     return state
 
 
 def _backward_streamed(plan: Plan, blocks: list[Tensor], bra: Tensor, ket: Tensor) -> list[Tensor]:
-    """Return per part the cross products of all layers; a layer's rotations commute with its generators."""
-    backward = []
-    for block, size in zip(blocks, plan.blocks, strict=True):
-        upper, lower = (1 << part for part in halved(size))
-        high = block.new_empty(plan.n_layers, upper, upper)
-        low = block.new_empty(plan.n_layers, upper, lower, lower)
-        backward.append((block.mH, high, low))
-    ket, spare_bra, spare_ket = ket.clone(), torch.empty_like(bra), torch.empty_like(ket)
+    """Return per block the cross products of all layers; a layer's rotations commute with its generators."""
+    backward = [(block.mT, block.mH, torch.empty_like(block)) for block in blocks]
+    ket = ket.clone()
+    spare_bra, spare_ket = torch.empty_like(bra), torch.empty_like(ket)
     for step in reversed(range(plan.n_layers)):
         bra, spare_bra = _permuted(bra, spare_bra, plan.inverses[step])
         ket, spare_ket = _permuted(ket, spare_ket, plan.inverses[step])
-        for inverse, high, low in reversed(backward):
-            bra, spare_bra = _turned(bra, spare_bra, inverse[step])
-            ket, spare_ket = _turned(ket, spare_ket, inverse[step])
-            _, upper, lower, _ = low.shape
-            torch.mm(bra.view(upper, -1).conj(), ket.view(upper, -1).T, out=high[step])
-            torch.bmm(bra.view(upper, lower, -1).conj(), ket.view(upper, lower, -1).mT, out=low[step])
-    return [part.flatten(1) for _, high, low in backward for part in (high, low.sum(1))]
+        for for_bra, for_ket, cross in backward:
+            bra, spare_bra = _turned(bra, spare_bra, for_bra[step])
+            ket, spare_ket = _turned(ket, spare_ket, for_ket[step])
+            k = cross.shape[-1]
+            torch.mm(bra.view(-1, k).T, ket.view(-1, k), out=cross[step])
+    return [cross.flatten(1) for _, _, cross in backward]
 
 
 def state_vector(circuit: Circuit, angles: Float[Tensor, "batch n_angles"]) -> Tensor:
@@ -144,13 +158,22 @@ def state_vector(circuit: Circuit, angles: Float[Tensor, "batch n_angles"]) -> T
     Returns:
         Shape (batch, 2**N); real where the circuit has RY rotations only, else complex.
     """
-    plan = compiled(circuit, angles.device, angles.dtype)
+    plan = compiled(circuit, angles.device, angles.dtype, True)
     with torch.no_grad(), _suitable_threads(plan.n_qubits):
-        return torch.stack([_state(plan, factors(plan, row))[0] for row in angles.detach()])
+        result = plan.projectors[0].new_empty(len(angles), 2**plan.n_qubits)
+        for row, into in zip(angles.detach(), result, strict=True):
+            state, _held = _state(plan, row)
+            into.copy_(plan.natural(state))
+        return result
 
 
-def _state(plan: Plan, blocks: list[Tensor]) -> tuple[Tensor, Tensor | None]:
-    return _forward_kept(plan, blocks) if plan.kept else (_forward_streamed(plan, blocks), None)
+def _state(plan: Plan, angles: Tensor) -> tuple[Tensor, _Lease | list[Tensor]]:
+    if plan.kept:
+        lease = _lease(plan)
+        factors(plan, angles, lease.room.factors)
+        return _forward_kept(lease.room), lease
+    blocks = split(plan, factors(plan, angles))
+    return _forward_streamed(plan, blocks), blocks
 
 
 class _Probabilities(torch.autograd.Function):
@@ -165,28 +188,28 @@ class _Probabilities(torch.autograd.Function):
             return probabilities.to(angles.dtype)
         plan = compiled(circuit, angles.device, angles.dtype, keep)
         with _suitable_threads(plan.n_qubits):
-            blocks = factors(plan, angles)
-            state, kets = _state(plan, blocks)
-            ctx.save_for_backward(state, kets, *blocks)
-            ctx.plan = plan
+            state, rest = _state(plan, angles)
+            ctx.save_for_backward(state)
+            ctx.plan, ctx.rest = plan, rest
+            state = plan.natural(state)
             return state.square() if plan.real else state.real.square() + state.imag.square()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None]:
+        (state,) = ctx.saved_tensors
         if ctx.fast:
-            (state,) = ctx.saved_tensors
             gradient = fast.gradient(ctx.circuit, state, ctx.turns, cotangent)
             return gradient.to(cotangent.dtype), None, None
-        state, kets, *blocks = ctx.saved_tensors
         plan: Plan = ctx.plan
         with _suitable_threads(plan.n_qubits):
-            bra = 2 * cotangent * state
-            if kets is not None:
-                crosses = _backward_kept(plan, blocks, bra, kets)
+            bra = ctx.rest.room.bras[-1].view(-1) if plan.kept else torch.empty_like(state)
+            torch.mul(plan.stored(cotangent), state.conj(), out=bra)
+            if plan.kept:
+                crosses = _backward_kept(ctx.rest.room)
             else:
-                crosses = _backward_streamed(plan, blocks, bra, state)
-            return angle_gradient(plan, crosses, cotangent.dtype), None, None
+                crosses = _backward_streamed(plan, ctx.rest, bra, state)
+            return angle_gradient(plan, crosses), None, None
 
 
 def exact_probabilities(

@@ -339,15 +339,22 @@ CIRCUITS = (
     Mutant(
         "rotations turn by the whole angle",
         "qpabench/circuits/layers.py",
-        ".view(-1, 1, 1, 1, 1) / 2",
-        ".view(-1, 1, 1, 1, 1)",
+        "halves=((by_block < circuit.n_angles) / 2)",
+        "halves=((by_block < circuit.n_angles) / 1)",
+        (DENSE,),
+    ),
+    Mutant(
+        "a chain moves the columns of lower rows as those of upper rows",
+        "qpabench/circuits/layers.py",
+        "return states, row[..., 0].flatten(), column[:, 0]",
+        "return states, row[..., 0].flatten(), column[:1, 0].expand(2, -1)",
         (DENSE,),
     ),
     Mutant(
         "the adjoint gradient has the wrong sign",
         "qpabench/circuits/native.py",
-        "bra = 2 * cotangent * state",
-        "bra = -2 * cotangent * state",
+        "torch.mul(plan.stored(cotangent), state.conj(), out=bra)",
+        "torch.mul(plan.stored(cotangent), -state.conj(), out=bra)",
         ("tests/circuits/test_native.py::test_the_gradient_equals_finite_differences_of_dense_matrices",),
     ),
     Mutant(
