@@ -25,8 +25,6 @@ from qpabench.randomness import derive_seed
 SAMPLE_CHUNK = 1 << 20
 ROOM_AMPLITUDES = 1 << 18  # kept states of as many stay for the next runs: 10 MiB a circuit, with factors
 ONE_THREAD_QUBITS = 17  # up to here a product takes microseconds: a second thread costs more than it brings
-
-
 AS_MANY_THREADS = nullcontext()
 
 
