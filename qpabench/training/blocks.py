@@ -80,17 +80,17 @@ class _BlocksLoss(torch.autograd.Function):
         weights: Tensor,
     ) -> Tensor:
         layer, wants = _Layer(inputs, u, B, scale, weight, bias, labels), ctx.needs_input_grad[:4]
-        nll, found = [], []
-        for block, share in zip(layer.blocks(), weights.split(layer.per_block), strict=True):
+        losses, found = [], []
+        for block, share in zip(layer.blocks(), weights.to(layer.dtype).split(layer.per_block), strict=True):
             z, unscaled = block.logits()
             log_p = z.log_softmax(1)
-            nll.append(_nll(block, log_p))
+            losses.append(torch.dot(_nll(block, log_p), share))
             if any(wants):
                 found.append(_gradients(block, log_p.exp_(), unscaled, share, wants))
         if found:
             d_inputs, d_u, d_B, d_scale = zip(*found, strict=True)
             ctx.save_for_backward(_joined(d_inputs), _joined(d_u), _added(d_B), _added(d_scale))
-        return (torch.cat(nll) * weights).sum()
+        return sum(losses[1:], losses[0])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -101,7 +101,7 @@ class _BlocksLoss(torch.autograd.Function):
 
 def _joined(blocks: tuple[Tensor | None, ...]) -> Tensor | None:
     wanted = [block for block in blocks if block is not None]
-    return torch.cat(wanted) if wanted else None
+    return torch.cat(wanted) if len(wanted) > 1 else blocks[0]
 
 
 def _added(blocks: tuple[Tensor | None, ...]) -> Tensor | None:
@@ -122,6 +122,11 @@ class _Layer:
     weight: Tensor
     bias: Tensor | None
     labels: Tensor
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of logits, sums and gradients."""
+        return torch.float32 if self.inputs.dtype == torch.bfloat16 else self.inputs.dtype
 
     @property
     def per_block(self) -> int:
@@ -153,7 +158,7 @@ def _gradients(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """Return those of the mean loss; ``p``, the probabilities, is used up."""
     wants_inputs, wants_u, wants_B, wants_scale = wants
-    share, scale = weights.unsqueeze(1).to(p.dtype), layer.scale
+    share, scale = weights.unsqueeze(1), layer.scale
     d_z = p.scatter_add_(1, layer.labels.unsqueeze(1), p.new_full((len(p), 1), -1))  # over w
     d_inputs = d_u = d_B = d_scale = None
     if wants_inputs:
