@@ -168,9 +168,12 @@ def verdict(copy: Path, mutant: Mutant) -> str:
 
 
 def main(wanted: str = "") -> int:
-    """Run the guard; return the exit code."""
+    """Run the guard, of mistakes with these words in their names; return the exit code."""
     started = time.monotonic()
     mutants = [mutant for mutant in MUTANTS if wanted in mutant.name]
+    if not mutants:
+        print(f"found no planted mistake named {wanted!r}; expected part of a name in tests/mutation/mutants.py")
+        return 2
     os.environ |= {
         "PYTHONDONTWRITEBYTECODE": "1",
         "QPABENCH_STRICT_PLUGINS": "1",
