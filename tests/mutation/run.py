@@ -172,7 +172,7 @@ def main(wanted: str = "") -> int:
     started = time.monotonic()
     mutants = [mutant for mutant in MUTANTS if wanted in mutant.name]
     if not mutants:
-        print(f"found no planted mistake named {wanted!r}; expected part of a name in tests/mutation/mutants.py")
+        print(f"found no planted mistake named {wanted!r}; expected part of a name in mutants.py")
         return 2
     os.environ |= {
         "PYTHONDONTWRITEBYTECODE": "1",
