@@ -156,7 +156,7 @@ def _nll(layer: _Layer, log_p: Tensor) -> Tensor:
 def _gradients(
     layer: _Layer, p: Tensor, unscaled: Tensor, weights: Tensor, wants: tuple[bool, ...]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-    """Return those of the mean loss; ``p``, the probabilities, is used up."""
+    """Return those of the weighted loss; ``p``, the probabilities, is used up."""
     wants_inputs, wants_u, wants_B, wants_scale = wants
     share, scale = weights.unsqueeze(1), layer.scale
     d_z = p.scatter_add_(1, layer.labels.unsqueeze(1), p.new_full((len(p), 1), -1))  # over w
