@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qpabench.targets.target import Factors
+from qpabench.training.with_gradients import LossWithGradients
 
 BLOCK_LOGITS = 1 << 27  # of all outputs, 512 MiB, and as many probabilities: more tokens are taken in blocks
 CONVERTED_OUTPUTS = 16_384  # of a weight in bfloat16 that are converted at a time
@@ -64,7 +65,7 @@ def blocks_nll(
     return torch.cat([_nll(block, block.logits()[0].log_softmax(1)) for block in layer.blocks()])
 
 
-class _BlocksLoss(torch.autograd.Function):
+class _BlocksLoss(LossWithGradients):
     """Computes the gradients with the loss. dL/dz = w (softmax(z) - onehot)."""
 
     @staticmethod
@@ -91,12 +92,6 @@ class _BlocksLoss(torch.autograd.Function):
             d_inputs, d_u, d_B, d_scale = zip(*found, strict=True)
             ctx.save_for_backward(_joined(d_inputs), _joined(d_u), _added(d_B), _added(d_scale))
         return sum(losses[1:], losses[0])
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = [None if g is None else g * cotangent for g in ctx.saved_tensors]
-        return (*gradients, None, None, None, None)
 
 
 def _joined(blocks: tuple[Tensor | None, ...]) -> Tensor | None:

@@ -20,6 +20,7 @@ from qpabench.errors import UnavailableError
 from qpabench.targets.target import Factors
 from qpabench.training import exponentials
 from qpabench.training.exponentials import LowRank, whole_rows
+from qpabench.training.with_gradients import LossWithGradients
 
 BLOCK_ENTRIES = 2**20  # logits at a time in torch: 4 MiB stay in the processor's cache from pass to pass
 PIECE_BYTES = 2**26  # mapped at a time: a process that maps more seems to hold it
@@ -199,7 +200,7 @@ def _pass_in_torch(
     return logarithms, sums, None if gradient is None else gradient.T
 
 
-class _KeptLoss(torch.autograd.Function):
+class _KeptLoss(LossWithGradients):
     """Gradients with the loss: dL/dz = w (e / sum - onehot) for e = exp(z + u B^T)."""
 
     @staticmethod
@@ -216,9 +217,3 @@ class _KeptLoss(torch.autograd.Function):
             d_B.index_add_(0, labels, u * weights.unsqueeze(1), alpha=-1)
         ctx.save_for_backward(d_u, d_B)
         return (nll * weights).sum()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-        d_u, d_B = (None if g is None else g * cotangent for g in ctx.saved_tensors)
-        return d_u, d_B, None, None, None, None

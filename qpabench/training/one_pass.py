@@ -14,13 +14,14 @@ from qpabench.targets.target import Factors
 from qpabench.training import exponentials
 from qpabench.training.exponentials import LowRank
 from qpabench.training.plain_head import plain_logits
+from qpabench.training.with_gradients import LossWithGradients
 
 CHUNK_OUTPUTS = 4096  # vocabulary entries at a time: larger chunks of logits leave the processor's cache
 COMPILED_CHUNK_OUTPUTS = 1024  # loops that take a chunk once cost little to start
 LARGEST_SUM = 1e20  # of exponentials: far from where float32 overflows, or loses digits of their inverse
 
 
-class OnePassLoss(torch.autograd.Function):
+class OnePassLoss(LossWithGradients):
     """Computes the gradients with the loss: exponentials are kept, scaled later by what became known.
 
     Per chunk c of outputs: z = scale * (h W_c^T + u B_c^T) + bias_c, e = exp(z - m). As m serves the first
@@ -47,12 +48,6 @@ class OnePassLoss(torch.autograd.Function):
         if any(wants):
             ctx.save_for_backward(*_gradients(given, weights, found, wants))
         return loss
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = [None if g is None else g * cotangent for g in ctx.saved_tensors]
-        return (*gradients, None, None, None, None)
 
 
 @dataclass

@@ -35,7 +35,7 @@ SIZES = [(chunk, layers) for chunk in (256, 2048) for layers in (8, 64)]
 
 @cache
 def features(dtype: torch.dtype = torch.float32) -> Features:
-    """Inputs and weight of ``bench_training``, rounded to bfloat16, on the device."""
+    """Inputs and weight of ``subjects``, rounded to bfloat16, on the device."""
     given = features_on_cpu()
     split = given.splits["train"]
     split = replace(split, features=split.features.bfloat16().float())
